@@ -1,0 +1,99 @@
+//! Canonical encoding: one value, one sequence of bytes.
+//!
+//! The bytes are those of bincode 2 with little-endian fixed-width integers, as written down in
+//! `docs/formats/canonical.md`. Decoding is strict: bounded, no trailing bytes, and the decoded value must
+//! encode to the very bytes that were read.
+
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bincode::{Decode, Encode};
+
+use crate::limits::CANON_BYTES;
+
+const CONFIG: Configuration<LittleEndian, Fixint, Limit<CANON_BYTES>> =
+    bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<CANON_BYTES>();
+
+/// Bytes that are not the canonical encoding of a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CanonError {
+    /// The bytes end early, hold an unknown variant, or claim more than the limit.
+    #[error("malformed {what}: {reason}")]
+    Malformed {
+        /// The type that was expected.
+        what: &'static str,
+        /// What the decoder said.
+        reason: String,
+    },
+    /// There are bytes after the value.
+    #[error("{what} ends at byte {end}, but {len} bytes were given")]
+    Trailing {
+        /// The type that was expected.
+        what: &'static str,
+        /// Where the value ends.
+        end: usize,
+        /// How many bytes there are.
+        len: usize,
+    },
+    /// The bytes decode, but the value has another encoding.
+    #[error("{what} is not canonical: its encoding differs at byte {offset}")]
+    NotCanonical {
+        /// The type that was expected.
+        what: &'static str,
+        /// The first byte that differs.
+        offset: usize,
+    },
+}
+
+/// The canonical bytes of `value`.
+///
+/// # Panics
+/// When they are more than [`CANON_BYTES`]; whoever builds such a value checks its parts first.
+pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
+    let bytes = bincode::encode_to_vec(value, CONFIG).expect("a value in memory encodes");
+    assert!(bytes.len() <= CANON_BYTES, "a canonical value is at most {CANON_BYTES} bytes");
+    bytes
+}
+
+/// The value whose canonical encoding `bytes` is.
+///
+/// # Errors
+/// [`CanonError`] for anything but the one canonical encoding of a `T`.
+pub fn decode<T: Encode + Decode<()>>(bytes: &[u8]) -> Result<T, CanonError> {
+    let what = std::any::type_name::<T>().rsplit("::").next().unwrap_or("value");
+    let (value, end): (T, usize) = bincode::decode_from_slice(bytes, CONFIG)
+        .map_err(|e| CanonError::Malformed { what, reason: e.to_string() })?;
+    if end != bytes.len() {
+        return Err(CanonError::Trailing { what, end, len: bytes.len() });
+    }
+    let again = encode(&value);
+    if again != bytes {
+        let offset =
+            again.iter().zip(bytes).position(|(a, b)| a != b).unwrap_or(bytes.len().min(again.len()));
+        return Err(CanonError::NotCanonical { what, offset });
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn one_value_one_encoding() {
+        let value: BTreeMap<String, u32> = [("a".to_owned(), 1), ("b".to_owned(), 2)].into();
+        let bytes = encode(&value);
+        assert_eq!(decode::<BTreeMap<String, u32>>(&bytes).unwrap(), value);
+
+        let mut trailing = bytes.clone();
+        trailing.push(0);
+        assert!(matches!(decode::<BTreeMap<String, u32>>(&trailing), Err(CanonError::Trailing { .. })));
+        for end in 0..bytes.len() {
+            assert!(decode::<BTreeMap<String, u32>>(&bytes[..end]).is_err(), "prefix of {end} bytes decoded");
+        }
+        let swapped = [&bytes[..8], &bytes[21..], &bytes[8..21]].concat();
+        assert!(matches!(decode::<BTreeMap<String, u32>>(&swapped), Err(CanonError::NotCanonical { .. })));
+        let huge = [&[0xff; 8][..], &bytes[8..]].concat();
+        assert!(matches!(decode::<BTreeMap<String, u32>>(&huge), Err(CanonError::Malformed { .. })));
+    }
+}

@@ -1,0 +1,520 @@
+//! The audit log: one store's Merkle log of typed events under signed tree heads.
+//!
+//! `events.log` holds the leaves, `head` the newest signed tree head. The order of a write is: leaves synced,
+//! head signed and published. A leaf below a published head is never cut; leaves past it were not acknowledged.
+//! `docs/formats/audit-log.md` is normative.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bincode::{Decode, Encode};
+
+use crate::canon::{self, CanonError};
+use crate::chain::ChainHead;
+use crate::digest::{Content, Digest, EventKind, PlanKind, ResultKind};
+use crate::files::{self, FileError};
+use crate::keys::PrivateKey;
+use crate::limits::{LEAF_BYTES, NOTE_BYTES};
+use crate::log::{self, LogError, LogKind, LogWriter};
+use crate::merkle::Tree;
+use crate::note::{self, NoteError, NoteKey, TreeHead};
+
+/// The identity of an event: the digest of its body, so that saying a thing twice appends it once.
+pub type EventId = Digest<EventKind>;
+
+/// Who says that something happened. User and host are claims.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Actor {
+    /// The id of the key that signs the tree head, in hex.
+    pub key_id: String,
+    /// The user's name.
+    pub user: String,
+    /// The host's name.
+    pub host: String,
+}
+
+/// What a verdict judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum VerdictKind {
+    /// A comparison with a baseline.
+    Gate,
+    /// A limit on telemetry.
+    Budget,
+}
+
+impl VerdictKind {
+    /// `gate` or `budget`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gate => "gate",
+            Self::Budget => "budget",
+        }
+    }
+}
+
+/// What happened. Bodies hold digests, not contents.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum EventBody {
+    /// The store was made: the first leaf.
+    StoreCreated {
+        /// The digest of `store.toml`.
+        store: Digest<Content>,
+    },
+    /// A key may sign for this store from here on.
+    KeyEnrolled {
+        /// `log` or `artifact`.
+        role: String,
+        /// The key in its text form.
+        vkey: String,
+    },
+    /// A run of a plan began.
+    RunPlanned {
+        /// The run's name in the store.
+        run: String,
+        /// The run's unique id.
+        uid: [u8; 16],
+        /// Its plan.
+        plan: Digest<PlanKind>,
+    },
+    /// A run ended and its folder is complete.
+    RunSealed {
+        /// The run's name in the store.
+        run: String,
+        /// The run's unique id.
+        uid: [u8; 16],
+        /// Its plan.
+        plan: Digest<PlanKind>,
+        /// The head of its ledger.
+        ledger_root: ChainHead,
+        /// The digest of its outcome.
+        result_root: Digest<ResultKind>,
+        /// The digest of its inventory.
+        inventory: Digest<Content>,
+        /// Whether every task ended well.
+        succeeded: bool,
+    },
+    /// A gate or budget was judged.
+    VerdictRecorded {
+        /// The run's unique id.
+        uid: [u8; 16],
+        /// What judged.
+        kind: VerdictKind,
+        /// The metric.
+        metric: String,
+        /// The outcome in a word: `pass`, `warn`, `fail`, …
+        outcome: String,
+        /// The object that holds the whole verdict.
+        verdict: Digest<Content>,
+    },
+}
+
+impl EventBody {
+    /// The kind of event in a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::StoreCreated { .. } => "store-created",
+            Self::KeyEnrolled { .. } => "key-enrolled",
+            Self::RunPlanned { .. } => "run-planned",
+            Self::RunSealed { .. } => "run-sealed",
+            Self::VerdictRecorded { .. } => "verdict-recorded",
+        }
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> EventId {
+        EventId::of(self)
+    }
+}
+
+/// A leaf of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Event {
+    /// The digest of the body.
+    pub id: EventId,
+    /// When, in seconds since 1970, as the host claimed.
+    pub claimed_unix_seconds: u64,
+    /// Who.
+    pub actor: Actor,
+    /// What.
+    pub body: EventBody,
+}
+
+/// An audit log that cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuditError {
+    /// The file of leaves is unreadable or damaged.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The file system failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A leaf is not an event.
+    #[error("{} holds a bad event at byte {offset}: {source}", path.display())]
+    Event {
+        /// The file of leaves.
+        path: PathBuf,
+        /// Where its record starts.
+        offset: u64,
+        /// What is wrong.
+        source: CanonError,
+    },
+    /// A leaf's id is not the digest of its body.
+    #[error("{} holds an event at byte {offset} whose id is {got}, but whose body hashes to {expected}", path.display())]
+    EventId {
+        /// The file of leaves.
+        path: PathBuf,
+        /// Where its record starts.
+        offset: u64,
+        /// The digest of the body.
+        expected: EventId,
+        /// What the event carries.
+        got: EventId,
+    },
+    /// The head is malformed or its signature does not hold.
+    #[error("{}: {source}", path.display())]
+    Head {
+        /// The head's file.
+        path: PathBuf,
+        /// What is wrong.
+        source: NoteError,
+    },
+    /// There are fewer leaves than the head covers.
+    #[error("{} has {leaves} leaves, but its signed head covers {size}", path.display())]
+    Missing {
+        /// The file of leaves.
+        path: PathBuf,
+        /// How many there are.
+        leaves: u64,
+        /// How many the head covers.
+        size: u64,
+    },
+    /// The leaves do not have the root that was signed.
+    #[error("the {size} leaves of {} have the root {got}, but the signed head says {expected}", path.display())]
+    Root {
+        /// The file of leaves.
+        path: PathBuf,
+        /// How many leaves the head covers.
+        size: u64,
+        /// The root that was signed, in base64.
+        expected: String,
+        /// The root of the leaves, in base64.
+        got: String,
+    },
+    /// The head is of another log.
+    #[error("{} is a head of {got}, not of {expected}", path.display())]
+    Origin {
+        /// The head's file.
+        path: PathBuf,
+        /// This log's origin.
+        expected: String,
+        /// The origin in the head.
+        got: String,
+    },
+    /// A leaf is larger than a leaf may be.
+    #[error("an event of {len} bytes is above the limit of {LEAF_BYTES}")]
+    LeafTooLarge {
+        /// Its length.
+        len: usize,
+    },
+}
+
+/// An event with its place in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// Where its record starts in `events.log`.
+    pub offset: u64,
+    /// The event.
+    pub event: Event,
+}
+
+/// What an audit log holds, as read from its files and held against its signed head.
+#[derive(Debug, Clone)]
+pub struct AuditView {
+    /// Every leaf, also those past the head.
+    pub leaves: Vec<Leaf>,
+    /// The newest signed head; `None` in a store that has acknowledged nothing.
+    pub head: Option<TreeHead>,
+    /// The key that signed it.
+    pub signer: Option<NoteKey>,
+    /// Bytes after the last complete leaf.
+    pub torn_bytes: u64,
+}
+
+impl AuditView {
+    /// Reads the log in `dir` and checks every leaf, the tree and the head's signature.
+    ///
+    /// With `trusted` keys the head must be signed by one of them; without, by a key that the log itself enrols,
+    /// which proves nothing against somebody who owns the store.
+    ///
+    /// # Errors
+    /// [`AuditError`] with the file and, where there is one, the offset.
+    pub fn read(dir: &Path, origin: &str, trusted: &[NoteKey]) -> Result<Self, AuditError> {
+        let events_path = dir.join(EVENTS);
+        if !events_path.exists() && !dir.join(HEAD).exists() {
+            return Ok(Self { leaves: Vec::new(), head: None, signer: None, torn_bytes: 0 });
+        }
+        let contents = log::read(&events_path, LogKind::AUDIT)?;
+        let leaves = decode_leaves(&events_path, &contents.records)?;
+        let enrolled;
+        let keys = if trusted.is_empty() {
+            enrolled = enrolled_log_keys(&leaves, origin);
+            &enrolled
+        } else {
+            trusted
+        };
+        let signed = read_head(dir, origin, keys)?;
+        if let Some((head, _)) = &signed {
+            check_root(&events_path, &contents.records, head)?;
+        }
+        let (head, signer) = signed.unzip();
+        Ok(Self { leaves, head, signer, torn_bytes: contents.torn_bytes })
+    }
+
+    /// The events, in order.
+    pub fn events(&self) -> impl DoubleEndedIterator<Item = &EventBody> {
+        self.leaves.iter().map(|leaf| &leaf.event.body)
+    }
+
+    /// How many leaves no signed head covers yet.
+    pub fn uncovered(&self) -> u64 {
+        self.leaves.len() as u64 - self.head.as_ref().map_or(0, |h| h.size)
+    }
+}
+
+/// The name of the file of leaves.
+pub const EVENTS: &str = "events.log";
+/// The name of the file of the newest signed head.
+pub const HEAD: &str = "head";
+
+/// The keys that the log enrols for signing its heads, under its origin.
+fn enrolled_log_keys(leaves: &[Leaf], origin: &str) -> Vec<NoteKey> {
+    leaves
+        .iter()
+        .filter_map(|leaf| match &leaf.event.body {
+            EventBody::KeyEnrolled { role, vkey } if role == "log" => vkey.parse::<NoteKey>().ok(),
+            _ => None,
+        })
+        .filter(|key| key.name() == origin)
+        .collect()
+}
+
+fn decode_leaves(path: &Path, records: &[log::Record]) -> Result<Vec<Leaf>, AuditError> {
+    let decode = |record: &log::Record| {
+        let offset = record.offset;
+        let event: Event = canon::decode(&record.payload).map_err(|source| AuditError::Event {
+            path: path.to_owned(),
+            offset,
+            source,
+        })?;
+        let expected = event.body.id();
+        if event.id == expected {
+            Ok(Leaf { offset, event })
+        } else {
+            Err(AuditError::EventId { path: path.to_owned(), offset, expected, got: event.id })
+        }
+    };
+    records.iter().map(decode).collect()
+}
+
+fn read_head(dir: &Path, origin: &str, keys: &[NoteKey]) -> Result<Option<(TreeHead, NoteKey)>, AuditError> {
+    let path = dir.join(HEAD);
+    let bytes = match files::read_bounded(&path, NOTE_BYTES as u64) {
+        Err(e) if e.is_not_found() => return Ok(None),
+        read => read?,
+    };
+    let at_head = |source| AuditError::Head { path: path.clone(), source };
+    let (body, signer) = note::open(&bytes, keys).map_err(at_head)?;
+    let head = TreeHead::parse(body).map_err(at_head)?;
+    if head.origin != origin {
+        return Err(AuditError::Origin { path, expected: origin.to_owned(), got: head.origin });
+    }
+    Ok(Some((head, signer.clone())))
+}
+
+fn check_root(path: &Path, records: &[log::Record], head: &TreeHead) -> Result<(), AuditError> {
+    let leaves = records.len() as u64;
+    if leaves < head.size {
+        return Err(AuditError::Missing { path: path.to_owned(), leaves, size: head.size });
+    }
+    let mut tree = Tree::default();
+    records[..head.size as usize].iter().for_each(|r| tree.push(&r.payload));
+    if tree.root() == head.root {
+        return Ok(());
+    }
+    let got = TreeHead { root: tree.root(), ..head.clone() }.root_base64();
+    Err(AuditError::Root { path: path.to_owned(), size: head.size, expected: head.root_base64(), got })
+}
+
+/// An audit log that is open for appending. The caller holds the store's audit lock.
+#[derive(Debug)]
+pub struct AuditLog {
+    dir: PathBuf,
+    staging: PathBuf,
+    origin: String,
+    writer: LogWriter,
+    tree: Tree,
+    ids: BTreeSet<EventId>,
+    log_keys: Vec<NoteKey>,
+    published: u64,
+}
+
+impl AuditLog {
+    /// Opens the log in `dir`, checks it against its newest head, and cuts what a stopped write left past it.
+    ///
+    /// # Errors
+    /// [`AuditError`]; a log that does not match its signed head is not written to.
+    pub fn open(dir: &Path, staging: &Path, origin: &str) -> Result<Self, AuditError> {
+        fs::create_dir_all(dir).map_err(FileError::at("create", dir))?;
+        // Everything is checked before anything is cut.
+        let view = AuditView::read(dir, origin, &[])?;
+        let (writer, records) = LogWriter::open(&dir.join(EVENTS), LogKind::AUDIT)?;
+        let mut tree = Tree::default();
+        records.iter().for_each(|r| tree.push(&r.payload));
+        Ok(Self {
+            dir: dir.to_owned(),
+            staging: staging.to_owned(),
+            origin: origin.to_owned(),
+            writer,
+            tree,
+            ids: view.leaves.iter().map(|leaf| leaf.event.id).collect(),
+            log_keys: enrolled_log_keys(&view.leaves, origin),
+            published: view.head.map_or(0, |h| h.size),
+        })
+    }
+
+    /// Whether an event with this body is in the log.
+    pub fn contains(&self, body: &EventBody) -> bool {
+        self.ids.contains(&body.id())
+    }
+
+    /// Appends those events that are not in the log yet, as one durable group; says how many were new.
+    ///
+    /// # Errors
+    /// [`AuditError`]; then none of them is acknowledged.
+    pub fn append(
+        &mut self,
+        bodies: &[EventBody],
+        actor: &Actor,
+        unix_seconds: u64,
+    ) -> Result<usize, AuditError> {
+        let mut leaves = Vec::new();
+        for body in bodies {
+            let id = body.id();
+            if !self.ids.insert(id) {
+                continue;
+            }
+            if let EventBody::KeyEnrolled { role, vkey } = body {
+                if role == "log" {
+                    self.log_keys.extend(vkey.parse::<NoteKey>().ok());
+                }
+            }
+            let event =
+                Event { id, claimed_unix_seconds: unix_seconds, actor: actor.clone(), body: body.clone() };
+            let leaf = canon::encode(&event);
+            if leaf.len() > LEAF_BYTES {
+                return Err(AuditError::LeafTooLarge { len: leaf.len() });
+            }
+            leaves.push(leaf);
+        }
+        if !leaves.is_empty() {
+            self.writer.append(&leaves)?;
+            leaves.iter().for_each(|leaf| self.tree.push(leaf));
+        }
+        Ok(leaves.len())
+    }
+
+    /// Signs and publishes a head over every leaf, if the newest head does not cover them already.
+    ///
+    /// # Errors
+    /// [`AuditError`]; then the old head stands.
+    pub fn publish(&mut self, key: &PrivateKey) -> Result<TreeHead, AuditError> {
+        let head = TreeHead { origin: self.origin.clone(), size: self.tree.size(), root: self.tree.root() };
+        if head.size > self.published {
+            let path = self.dir.join(HEAD);
+            let note = key
+                .sign_note(&head.body(), &self.origin)
+                .map_err(|source| AuditError::Head { path: path.clone(), source })?;
+            files::replace(&self.staging, &path, note.as_bytes())?;
+            self.published = head.size;
+        }
+        Ok(head)
+    }
+
+    /// Whether `key` is enrolled to sign this log's heads.
+    pub fn is_enrolled(&self, key: &NoteKey) -> bool {
+        self.log_keys.contains(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::KeyRole;
+
+    const ORIGIN: &str = "bitproof.local/test";
+
+    fn actor() -> Actor {
+        Actor { key_id: "0".to_owned(), user: "u".to_owned(), host: "h".to_owned() }
+    }
+    fn planned(n: u8) -> EventBody {
+        EventBody::RunPlanned { run: format!("r-{n}"), uid: [n; 16], plan: Digest::from_bytes([n; 32]) }
+    }
+    fn filled(dir: &Path) -> (PrivateKey, AuditLog) {
+        let key = PrivateKey::from_bytes(KeyRole::Log, &[3; 32]);
+        let mut log = AuditLog::open(&dir.join("audit"), dir, ORIGIN).unwrap();
+        let enrol = EventBody::KeyEnrolled {
+            role: "log".to_owned(),
+            vkey: key.note_key(ORIGIN).unwrap().to_string(),
+        };
+        log.append(&[enrol, planned(1), planned(2)], &actor(), 7).unwrap();
+        log.publish(&key).unwrap();
+        (key, log)
+    }
+    fn read(dir: &Path) -> Result<AuditView, AuditError> {
+        AuditView::read(&dir.join("audit"), ORIGIN, &[])
+    }
+
+    #[test]
+    fn an_event_is_appended_once_and_a_head_covers_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, mut log) = filled(dir.path());
+        assert_eq!(log.append(&[planned(2), planned(3)], &actor(), 8).unwrap(), 1);
+        assert_eq!(read(dir.path()).unwrap().uncovered(), 1);
+        drop(log);
+        let mut log = AuditLog::open(&dir.path().join("audit"), dir.path(), ORIGIN).unwrap();
+        assert_eq!(log.append(&[planned(3)], &actor(), 9).unwrap(), 0);
+        assert_eq!(log.publish(&key).unwrap().size, 4);
+        let view = read(dir.path()).unwrap();
+        assert_eq!((view.leaves.len(), view.uncovered()), (4, 0));
+        let stranger = PrivateKey::from_bytes(KeyRole::Log, &[4; 32]).note_key(ORIGIN).unwrap();
+        assert!(matches!(
+            AuditView::read(&dir.path().join("audit"), ORIGIN, &[stranger]),
+            Err(AuditError::Head { .. })
+        ));
+    }
+
+    #[test]
+    fn any_flipped_byte_and_any_cut_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        for name in [EVENTS, HEAD] {
+            let path = dir.path().join("audit").join(name);
+            let good = fs::read(&path).unwrap();
+            for i in 0..good.len() {
+                let mut bad = good.clone();
+                bad[i] ^= 0x10;
+                fs::write(&path, &bad).unwrap();
+                assert!(read(dir.path()).is_err(), "{name} byte {i} flipped");
+                assert!(AuditLog::open(&dir.path().join("audit"), dir.path(), ORIGIN).is_err());
+                if name == EVENTS {
+                    fs::write(&path, &good[..i]).unwrap();
+                    assert!(read(dir.path()).is_err(), "{name} cut to {i} bytes");
+                }
+            }
+            fs::write(&path, &good).unwrap();
+        }
+        read(dir.path()).unwrap();
+    }
+}

@@ -1,0 +1,273 @@
+//! Ed25519 keys of a user, as PKCS#8 PEM files outside every store, one for each role.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
+use ed25519_dalek::SigningKey;
+use zeroize::Zeroizing;
+
+use crate::files::{self, FileError};
+use crate::limits::KEY_FILE_BYTES;
+use crate::note::{self, NoteError, NoteKey};
+
+/// What a key may sign. A key has one role, and a role one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyRole {
+    /// Tree heads of audit logs.
+    Log,
+    /// Models and manifests.
+    Artifact,
+}
+
+impl KeyRole {
+    /// Every role.
+    pub const ALL: [Self; 2] = [Self::Log, Self::Artifact];
+
+    /// Its name, which is also the name of the key's file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Artifact => "artifact",
+        }
+    }
+}
+
+impl fmt::Display for KeyRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for KeyRole {
+    type Err = KeyError;
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        Self::ALL
+            .into_iter()
+            .find(|role| role.name() == text)
+            .ok_or_else(|| KeyError::UnknownRole { got: text.to_owned() })
+    }
+}
+
+/// A key that cannot be made or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The file system failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes: {0}")]
+    Random(String),
+    /// There is a key already; it is not overwritten.
+    #[error("{} exists already", path.display())]
+    Exists {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// There is no such key.
+    #[error("there is no {role} key at {}", path.display())]
+    Missing {
+        /// Its role.
+        role: KeyRole,
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// Others than the owner can read it.
+    #[error("{} can be read by others (mode {mode:03o}); make it 600", path.display())]
+    TooOpen {
+        /// Its file.
+        path: PathBuf,
+        /// The permission bits.
+        mode: u32,
+    },
+    /// It is not a PKCS#8 PEM file of an Ed25519 key.
+    #[error("{} is not an Ed25519 key in PKCS#8 PEM", path.display())]
+    Malformed {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// A role that does not exist.
+    #[error("{got:?} is not a role of a key; there are log and artifact")]
+    UnknownRole {
+        /// What was asked for.
+        got: String,
+    },
+    /// A note could not be signed.
+    #[error(transparent)]
+    Note(#[from] NoteError),
+}
+
+/// A private key in memory; wiped when dropped.
+pub struct PrivateKey {
+    role: KeyRole,
+    key: SigningKey,
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PrivateKey({})", self.role)
+    }
+}
+
+impl PrivateKey {
+    /// A key from its 32 secret bytes, for tests and for keys that live elsewhere.
+    pub fn from_bytes(role: KeyRole, secret: &[u8; 32]) -> Self {
+        Self { role, key: SigningKey::from_bytes(secret) }
+    }
+
+    /// What it may sign.
+    pub fn role(&self) -> KeyRole {
+        self.role
+    }
+
+    /// Its public half under a name.
+    ///
+    /// # Errors
+    /// [`NoteError::KeyName`].
+    pub fn note_key(&self, name: &str) -> Result<NoteKey, NoteError> {
+        NoteKey::new(name, self.key.verifying_key())
+    }
+
+    /// Signs a note under a name.
+    ///
+    /// # Errors
+    /// As [`note::sign`].
+    pub fn sign_note(&self, body: &str, name: &str) -> Result<String, NoteError> {
+        note::sign(body, name, &self.key)
+    }
+}
+
+/// The folder of a user's keys.
+#[derive(Debug, Clone)]
+pub struct KeyFolder {
+    dir: PathBuf,
+}
+
+impl KeyFolder {
+    /// The folder `dir`, which is made with the first key.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// Where a role's key is.
+    pub fn path(&self, role: KeyRole) -> PathBuf {
+        self.dir.join(format!("{role}.pem"))
+    }
+
+    /// Makes a new key from the system's random bytes.
+    ///
+    /// # Errors
+    /// [`KeyError::Exists`] when the role has one.
+    pub fn create(&self, role: KeyRole) -> Result<PrivateKey, KeyError> {
+        let mut secret = Zeroizing::new([0u8; 32]);
+        getrandom::fill(&mut *secret).map_err(|e| KeyError::Random(e.to_string()))?;
+        let key = PrivateKey::from_bytes(role, &secret);
+        let path = self.path(role);
+        let pem =
+            key.key.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::Malformed { path: path.clone() })?;
+        make_private_dir(&self.dir)?;
+        // Written beside and linked into place: a killed process leaves no half key under the key's name.
+        let staging = self.dir.join(format!(".new-{}", std::process::id()));
+        let _ = fs::remove_file(&staging);
+        write_private(&staging, pem.as_bytes())?;
+        let linked = fs::hard_link(&staging, &path);
+        fs::remove_file(&staging).map_err(FileError::at("remove", &staging))?;
+        match linked {
+            Ok(()) => files::sync_dir(&self.dir)?,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(KeyError::Exists { path }),
+            Err(e) => return Err(FileError::at("create", &path)(e).into()),
+        }
+        Ok(key)
+    }
+
+    /// Loads a role's key.
+    ///
+    /// # Errors
+    /// [`KeyError::Missing`], [`KeyError::TooOpen`] when group or world have any permission, [`KeyError::Malformed`].
+    pub fn load(&self, role: KeyRole) -> Result<PrivateKey, KeyError> {
+        let path = self.path(role);
+        let bytes = match files::read_bounded(&path, KEY_FILE_BYTES) {
+            Ok(bytes) => Zeroizing::new(bytes),
+            Err(e) if e.is_not_found() => return Err(KeyError::Missing { role, path }),
+            Err(e) => return Err(e.into()),
+        };
+        refuse_open_permissions(&path)?;
+        let malformed = || KeyError::Malformed { path: path.clone() };
+        let pem = std::str::from_utf8(&bytes).map_err(|_| malformed())?;
+        let key = SigningKey::from_pkcs8_pem(pem).map_err(|_| malformed())?;
+        Ok(PrivateKey { role, key })
+    }
+
+    /// Loads a role's key, or makes it; says whether it was made.
+    ///
+    /// # Errors
+    /// As [`KeyFolder::load`] and [`KeyFolder::create`].
+    pub fn load_or_create(&self, role: KeyRole) -> Result<(PrivateKey, bool), KeyError> {
+        match self.load(role) {
+            Err(KeyError::Missing { .. }) => match self.create(role) {
+                // Another process was faster.
+                Err(KeyError::Exists { .. }) => self.load(role).map(|key| (key, false)),
+                made => made.map(|key| (key, true)),
+            },
+            loaded => loaded.map(|key| (key, false)),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn make_private_dir(dir: &Path) -> Result<(), FileError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(FileError::at("create", dir))
+}
+
+#[cfg(unix)]
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(FileError::at("create", path))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(FileError::at("write", path))
+}
+
+#[cfg(unix)]
+fn refuse_open_permissions(path: &Path) -> Result<(), KeyError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = fs::metadata(path).map_err(FileError::at("read", path))?.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        Ok(())
+    } else {
+        Err(KeyError::TooOpen { path: path.to_owned(), mode })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_key_is_made_once_loaded_again_and_kept_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = KeyFolder::new(dir.path().join("keys"));
+        assert!(matches!(folder.load(KeyRole::Log), Err(KeyError::Missing { .. })));
+        let made = folder.create(KeyRole::Log).unwrap();
+        assert!(matches!(folder.create(KeyRole::Log), Err(KeyError::Exists { .. })));
+        let loaded = folder.load(KeyRole::Log).unwrap();
+        assert_eq!(made.note_key("k").unwrap(), loaded.note_key("k").unwrap());
+        let path = folder.path(KeyRole::Log);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(folder.load(KeyRole::Log), Err(KeyError::TooOpen { mode: 0o640, .. })));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, "nonsense").unwrap();
+        assert!(matches!(folder.load(KeyRole::Log), Err(KeyError::Malformed { .. })));
+    }
+}

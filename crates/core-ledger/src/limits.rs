@@ -1,0 +1,20 @@
+//! Every named maximum of the formats in this crate, asserted on write and on read.
+
+/// Bytes of one canonical value.
+pub const CANON_BYTES: usize = 16 << 20;
+/// Bytes of one record's payload in a log file.
+pub const RECORD_BYTES: usize = 1 << 20;
+/// Bytes of a log file that is read whole.
+pub const LOG_FILE_BYTES: u64 = 1 << 32;
+/// Bytes of a leaf of the audit log. RFC 6962 has no bound; C2SP tiles have this one.
+pub const LEAF_BYTES: usize = 65_535;
+/// Bytes of a signed note.
+pub const NOTE_BYTES: usize = 1 << 20;
+/// Signature lines of a signed note.
+pub const NOTE_SIGNATURES: usize = 64;
+/// Bytes of a key file.
+pub const KEY_FILE_BYTES: u64 = 16 << 10;
+/// Bytes of `store.toml`.
+pub const STORE_TOML_BYTES: u64 = 16 << 10;
+/// Bytes of an object that is read into memory whole.
+pub const OBJECT_IN_MEMORY_BYTES: u64 = 4 << 30;

@@ -1,0 +1,286 @@
+//! The store: the folder `.bitproof` that holds evidence and nothing else.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Content, Digest};
+use crate::events::{AuditError, AuditLog, AuditView};
+use crate::files::{self, FileError};
+use crate::limits::STORE_TOML_BYTES;
+use crate::note::NoteKey;
+use crate::objects::Objects;
+
+/// The name of a store's folder.
+pub const STORE_DIR: &str = ".bitproof";
+/// The name of the file that makes a folder a store.
+pub const STORE_FILE: &str = "store.toml";
+const SCHEMA: u32 = 1;
+
+/// A store that cannot be made or opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The file system failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// There is no store at the path.
+    #[error("there is no store at {}", path.display())]
+    Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// Its description is not readable.
+    #[error("{} is damaged: {reason}", path.display())]
+    Malformed {
+        /// The description's path.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes: {0}")]
+    Random(String),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    schema: u32,
+    id: String,
+}
+
+/// An open store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+    id: String,
+    description: Digest<Content>,
+}
+
+impl Store {
+    /// The nearest store in `start` or a folder above it.
+    pub fn find_upwards(start: &Path) -> Option<PathBuf> {
+        start.ancestors().map(|dir| dir.join(STORE_DIR)).find(|root| root.join(STORE_FILE).is_file())
+    }
+
+    /// Opens the store at `root` (the `.bitproof` folder itself).
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] when there is none, [`StoreError::Malformed`] when its description is damaged.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let path = root.join(STORE_FILE);
+        let bytes = match files::read_bounded(&path, STORE_TOML_BYTES) {
+            Err(e) if e.is_not_found() => return Err(StoreError::Missing { path: root.to_owned() }),
+            read => read?,
+        };
+        let malformed = |reason: String| StoreError::Malformed { path: path.clone(), reason };
+        let text = std::str::from_utf8(&bytes).map_err(|e| malformed(e.to_string()))?;
+        let parsed: Description = toml::from_str(text).map_err(|e| malformed(e.message().to_owned()))?;
+        if parsed.schema != SCHEMA {
+            return Err(malformed(format!("schema {} is not {SCHEMA}", parsed.schema)));
+        }
+        if parsed.id.len() != 32 || !parsed.id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(malformed("its id is not 32 hex digits".to_owned()));
+        }
+        Ok(Self { root: root.to_owned(), id: parsed.id, description: Digest::of_bytes(&bytes) })
+    }
+
+    /// Opens the store at `root`, or makes one with a new random id; says whether it was made.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open_or_create(root: &Path) -> Result<(Self, bool), StoreError> {
+        match Self::open(root) {
+            Err(StoreError::Missing { .. }) => {}
+            opened => return opened.map(|store| (store, false)),
+        }
+        for folder in ["objects", "runs", "audit", "lock", "tmp"] {
+            let dir = root.join(folder);
+            fs::create_dir_all(&dir).map_err(FileError::at("create", &dir))?;
+        }
+        let id = hex(&random_id()?);
+        let text =
+            format!("# A Bitproof store: evidence only. Do not edit.\nschema = {SCHEMA}\nid = \"{id}\"\n");
+        // Published last and never replaced: of two processes that make a store, both open the same one.
+        let made = files::publish_new(&root.join("tmp"), &root.join(STORE_FILE), text.as_bytes())?;
+        Self::open(root).map(|store| (store, made))
+    }
+
+    /// The store's folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Its id: 32 hex digits.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The digest of its description: what the audit log's first leaf holds.
+    pub fn description(&self) -> Digest<Content> {
+        self.description
+    }
+
+    /// The name of its audit log.
+    pub fn origin(&self) -> String {
+        format!("bitproof.local/{}", self.id)
+    }
+
+    /// Its objects.
+    pub fn objects(&self) -> Objects {
+        Objects::new(self.root.join("objects"), self.staging())
+    }
+
+    /// Where files are prepared before they are published.
+    pub fn staging(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    /// The folder of runs.
+    pub fn runs_dir(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// The folder of the audit log.
+    pub fn audit_dir(&self) -> PathBuf {
+        self.root.join("audit")
+    }
+
+    /// Reads and checks the audit log; `trusted` as in [`AuditView::read`].
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub fn read_audit(&self, trusted: &[NoteKey]) -> Result<AuditView, AuditError> {
+        AuditView::read(&self.audit_dir(), &self.origin(), trusted)
+    }
+
+    /// Opens the audit log for appending, while the returned lock is held. Waits for other writers.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub fn open_audit(&self) -> Result<(AuditLog, StoreLock), AuditError> {
+        let lock = self.lock_exclusive("audit")?;
+        Ok((AuditLog::open(&self.audit_dir(), &self.staging(), &self.origin())?, lock))
+    }
+
+    /// Announces a writer. When no other writer lives, what killed ones left in the staging folder is removed.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn join_writers(&self) -> Result<StoreLock, FileError> {
+        let (path, file) = self.lock_file("writers")?;
+        if file.try_lock().is_ok() {
+            let staging = self.staging();
+            for entry in fs::read_dir(&staging).map_err(FileError::at("read", &staging))? {
+                let path = entry.map_err(FileError::at("read", &staging))?.path();
+                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.map_err(FileError::at("remove", &path))?;
+            }
+            file.unlock().map_err(FileError::at("unlock", &path))?;
+        }
+        file.lock_shared().map_err(FileError::at("lock", &path))?;
+        Ok(StoreLock { _file: file })
+    }
+
+    /// Takes a named lock, waiting for whoever holds it.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn lock_exclusive(&self, name: &str) -> Result<StoreLock, FileError> {
+        let (path, file) = self.lock_file(name)?;
+        file.lock().map_err(FileError::at("lock", &path))?;
+        Ok(StoreLock { _file: file })
+    }
+
+    /// Takes a named lock if nobody holds it.
+    ///
+    /// # Errors
+    /// [`FileError`] when it cannot be asked for.
+    pub fn try_lock(&self, name: &str) -> Result<Option<StoreLock>, FileError> {
+        let (path, file) = self.lock_file(name)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(StoreLock { _file: file })),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(e)) => Err(FileError::at("lock", &path)(e)),
+        }
+    }
+
+    fn lock_file(&self, name: &str) -> Result<(PathBuf, File), FileError> {
+        let path = self.root.join("lock").join(name);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(FileError::at("open", &path))?;
+        Ok((path, file))
+    }
+}
+
+/// A lock that is held until it is dropped, or its process ends.
+#[derive(Debug)]
+pub struct StoreLock {
+    _file: File,
+}
+
+/// Sixteen random bytes: ids of stores and runs. They reach no ledger.
+///
+/// # Errors
+/// [`StoreError::Random`].
+pub fn random_id() -> Result<[u8; 16], StoreError> {
+    let mut id = [0u8; 16];
+    getrandom::fill(&mut id).map_err(|e| StoreError::Random(e.to_string()))?;
+    Ok(id)
+}
+
+/// Lower-case hex digits of bytes.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_made_once_found_from_below_and_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join(STORE_DIR);
+        assert!(matches!(Store::open(&root), Err(StoreError::Missing { .. })));
+        let (store, made) = Store::open_or_create(&root).unwrap();
+        assert!(made);
+        let (again, made) = Store::open_or_create(&root).unwrap();
+        assert!(!made && again.id() == store.id());
+        let below = dir.path().join("a/b");
+        fs::create_dir_all(&below).unwrap();
+        assert_eq!(Store::find_upwards(&below).unwrap(), root);
+        fs::write(root.join(STORE_FILE), "schema = 2\nid = \"\"\n").unwrap();
+        assert!(matches!(Store::open(&root), Err(StoreError::Malformed { .. })));
+    }
+
+    #[test]
+    fn leftovers_are_removed_only_when_no_writer_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open_or_create(&dir.path().join(STORE_DIR)).unwrap();
+        let leftover = store.staging().join("leftover");
+        let writer = store.join_writers().unwrap();
+        fs::write(&leftover, "x").unwrap();
+        drop(store.join_writers().unwrap());
+        assert!(leftover.exists());
+        drop(writer);
+        drop(store.join_writers().unwrap());
+        assert!(!leftover.exists());
+    }
+
+    #[test]
+    fn a_held_lock_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open_or_create(&dir.path().join(STORE_DIR)).unwrap();
+        let held = store.try_lock("x").unwrap();
+        assert!(held.is_some() && store.try_lock("x").unwrap().is_none());
+        drop(held);
+        assert!(store.try_lock("x").unwrap().is_some());
+    }
+}
