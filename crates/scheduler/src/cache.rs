@@ -1,0 +1,85 @@
+//! The cache of actions: derived files outside the store, looked up by what a result depends on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bincode::{Decode, Encode};
+use bitproof_core_ledger::canon;
+use bitproof_core_ledger::digest::{Content, Digest};
+use bitproof_core_ledger::files::{self, FileError};
+use bitproof_core_ledger::objects::ObjectId;
+
+use crate::task::ActionDigest;
+
+const ENTRY_BYTES: u64 = 1 << 20;
+
+/// What is known of an action that was executed before.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CachedAction {
+    /// The action.
+    pub action: ActionDigest,
+    /// Its outputs, sorted by name.
+    pub outputs: Vec<(String, ObjectId)>,
+    /// The run that executed it.
+    pub origin: String,
+    /// The digest of what that run measured while it executed.
+    pub measurements: Digest<Content>,
+}
+
+/// A folder of cached actions. Nothing in it is trusted: whoever takes a hit verifies the outputs by content.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    dir: PathBuf,
+}
+
+impl Cache {
+    /// The cache in `dir`, which is made when something is stored.
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    fn path(&self, action: &ActionDigest) -> PathBuf {
+        self.dir.join(action.to_string())
+    }
+
+    /// What is known of `action`. A damaged or foreign entry is none.
+    pub fn lookup(&self, action: &ActionDigest) -> Option<CachedAction> {
+        let bytes = files::read_bounded(&self.path(action), ENTRY_BYTES).ok()?;
+        canon::decode::<CachedAction>(&bytes).ok().filter(|entry| entry.action == *action)
+    }
+
+    /// Keeps what is known of an action, in place of what was known before.
+    ///
+    /// # Errors
+    /// [`FileError`]; a caller may go on without a cache.
+    pub fn store(&self, entry: &CachedAction) -> Result<(), FileError> {
+        let staging = self.dir.join("tmp");
+        fs::create_dir_all(&staging).map_err(FileError::at("create", &staging))?;
+        files::replace(&staging, &self.path(&entry.action), &canon::encode(entry))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_or_foreign_entry_is_no_hit() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::new(dir.path());
+        let entry = CachedAction {
+            action: Digest::from_bytes([1; 32]),
+            outputs: vec![("out".to_owned(), Digest::of_bytes(b"x"))],
+            origin: "r-1".to_owned(),
+            measurements: Digest::of_bytes(b""),
+        };
+        assert_eq!(cache.lookup(&entry.action), None);
+        cache.store(&entry).unwrap();
+        assert_eq!(cache.lookup(&entry.action), Some(entry.clone()));
+        let other = Digest::from_bytes([2; 32]);
+        fs::copy(cache.path(&entry.action), cache.path(&other)).unwrap();
+        assert_eq!(cache.lookup(&other), None);
+        fs::write(cache.path(&entry.action), b"junk").unwrap();
+        assert_eq!(cache.lookup(&entry.action), None);
+    }
+}

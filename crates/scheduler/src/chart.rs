@@ -1,0 +1,99 @@
+//! A plan for people: a lane chart in text, and Mermaid.
+
+use std::fmt::Write as _;
+
+use crate::plan::Plan;
+use crate::task::InputSource;
+
+const CHART_COLUMNS: u64 = 60;
+
+/// A line for each lane: tasks as bars along the ticks, and how much of the plan's length the lane works.
+pub fn lanes(plan: &Plan) -> String {
+    let makespan = plan.makespan();
+    let names = &plan.spec().lanes;
+    let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
+    let column =
+        |tick: u64| (u128::from(tick) * u128::from(CHART_COLUMNS) / u128::from(makespan.max(1))) as usize;
+    let mut text = String::new();
+    for (lane, name) in names.iter().enumerate() {
+        let mut cells = vec!['\u{b7}'; CHART_COLUMNS as usize];
+        let mut busy = 0u64;
+        for task in plan.tasks().filter(|t| t.slot.lane as usize == lane) {
+            busy += task.spec.cost;
+            let (start, end) = (column(task.slot.tick), column(task.slot.tick + task.spec.cost));
+            let bar = &mut cells[start..end];
+            let label: Vec<char> = task.spec.id.0.chars().collect();
+            match bar {
+                [] => {}
+                [one] => *one = '|',
+                [first, rest @ ..] => {
+                    *first = '|';
+                    rest.fill('=');
+                    rest.iter_mut().zip(label).for_each(|(cell, c)| *cell = c);
+                }
+            }
+        }
+        let percent = busy * 100 / makespan.max(1);
+        let cells: String = cells.into_iter().collect();
+        writeln!(text, "lane {name:<width$}  {cells}  {percent:>3} %").expect("writing to a string");
+    }
+    text
+}
+
+/// The plan as a Mermaid flow chart: a subgraph for each lane, an edge for each input.
+pub fn mermaid(plan: &Plan) -> String {
+    let sequences = plan.sequences();
+    let mut text = String::from("flowchart LR\n");
+    let mut line = |indent: usize, content: &str| {
+        writeln!(text, "{:indent$}{content}", "").expect("writing to a string");
+    };
+    for (i, data) in plan.spec().data.iter().enumerate() {
+        line(2, &format!("d{i}[(\"{}\")]", label(&data.name)));
+    }
+    for (lane, name) in plan.spec().lanes.iter().enumerate() {
+        line(2, &format!("subgraph lane{lane}[\"lane {}\"]", label(name)));
+        for task in plan.tasks().filter(|t| t.slot.lane as usize == lane) {
+            line(4, &format!("t{}[\"{} @{}\"]", task.sequence, label(&task.spec.id.0), task.slot.tick));
+        }
+        line(2, "end");
+    }
+    for task in plan.tasks() {
+        for input in &task.spec.inputs {
+            let (from, name) = match input {
+                InputSource::Data(name) => {
+                    let at = plan.spec().data.iter().position(|d| d.name == *name).unwrap_or_default();
+                    (format!("d{at}"), String::new())
+                }
+                InputSource::Output { task, output } => {
+                    (format!("t{}", sequences[task]), format!("|\"{}\"|", label(output)))
+                }
+            };
+            line(2, &format!("{from} -->{name} t{}", task.sequence));
+        }
+        for after in &task.spec.after {
+            line(2, &format!("t{} -.-> t{}", sequences[after], task.sequence));
+        }
+    }
+    text
+}
+
+fn label(text: &str) -> String {
+    text.replace('"', "#quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::{spec, task};
+
+    #[test]
+    fn charts_show_lanes_ticks_and_inputs() {
+        let tasks = vec![task("a", 1, &[]), task("b", 3, &["a"]), task("c", 2, &["a"])];
+        let plan = Plan::new(spec(2, tasks)).unwrap();
+        let dots = |n| "\u{b7}".repeat(n);
+        let first = format!("|a{}|b{}", "=".repeat(13), "=".repeat(43));
+        let second = format!("{}|c{}{}", dots(15), "=".repeat(28), dots(15));
+        assert_eq!(lanes(&plan), format!("lane 0  {first}  100 %\nlane 1  {second}   50 %\n"));
+        assert!(mermaid(&plan).contains("  t0 -->|\"out\"| t2\n"));
+    }
+}

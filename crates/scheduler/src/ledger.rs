@@ -1,0 +1,207 @@
+//! One run's ledger: the hash chain of what was executed, in commit order, bound to the plan.
+
+use std::path::{Path, PathBuf};
+
+use bincode::{Decode, Encode};
+use bitproof_core_ledger::canon::{self, CanonError};
+use bitproof_core_ledger::chain::{Chain, ChainError, ChainHead};
+use bitproof_core_ledger::digest::{Digest, ResultKind};
+use bitproof_core_ledger::log::{self, LogError, LogKind, LogWriter, Record};
+use bitproof_core_ledger::objects::ObjectId;
+
+use crate::plan::Plan;
+use crate::task::{ActionDigest, TaskId};
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Outcome {
+    /// It made its outputs, sorted by name.
+    Done {
+        /// Name and content of each.
+        outputs: Vec<(String, ObjectId)>,
+    },
+    /// It failed by itself; the same inputs fail again.
+    Failed,
+    /// A task that it depends on failed.
+    Skipped {
+        /// The failed task with the lowest place in the commit order.
+        cause: TaskId,
+    },
+}
+
+/// An entry of the ledger. Nothing in it depends on time, host, workers or attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Entry {
+    /// The task.
+    pub task: TaskId,
+    /// Its lane in the plan.
+    pub lane: u32,
+    /// Its tick in the plan.
+    pub tick: u64,
+    /// What its result depends on; `None` for a skipped task, whose inputs do not exist.
+    pub action: Option<ActionDigest>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl Entry {
+    /// The content of an output.
+    pub fn output(&self, name: &str) -> Option<ObjectId> {
+        match &self.outcome {
+            Outcome::Done { outputs } => outputs.iter().find(|(n, _)| n == name).map(|(_, id)| *id),
+            _ => None,
+        }
+    }
+}
+
+/// A ledger that cannot be read, written, or does not fit its plan.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// The file is unreadable or damaged.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A record does not continue the chain.
+    #[error("{} is broken at byte {offset}: {source}", path.display())]
+    Chain {
+        /// The ledger's file.
+        path: PathBuf,
+        /// Where the record starts.
+        offset: u64,
+        /// What is wrong.
+        source: ChainError,
+    },
+    /// An entry's body is not canonical.
+    #[error("{} holds a bad entry at byte {offset}: {source}", path.display())]
+    Encoding {
+        /// The ledger's file.
+        path: PathBuf,
+        /// Where the record starts.
+        offset: u64,
+        /// What is wrong.
+        source: CanonError,
+    },
+    /// An entry is not the one that the plan has at this place.
+    #[error("{} holds at byte {offset} an entry for {got}, where the plan has {expected}", path.display())]
+    NotAsPlanned {
+        /// The ledger's file.
+        path: PathBuf,
+        /// Where the record starts.
+        offset: u64,
+        /// The plan's task, lane and tick.
+        expected: String,
+        /// The entry's task, lane and tick.
+        got: String,
+    },
+}
+
+/// The entries of a ledger with its root, as read and checked.
+#[derive(Debug, Clone)]
+pub struct LedgerView {
+    /// The entries, in commit order.
+    pub entries: Vec<Entry>,
+    /// The head of the chain.
+    pub root: ChainHead,
+    /// Bytes that a stopped write left after the last entry.
+    pub torn_bytes: u64,
+}
+
+impl LedgerView {
+    /// Reads the ledger at `path` and holds it against its plan.
+    ///
+    /// # Errors
+    /// [`LedgerError`] with the offset of what is wrong.
+    pub fn read(path: &Path, plan: &Plan) -> Result<Self, LedgerError> {
+        let contents = log::read(path, LogKind::LEDGER)?;
+        let (chain, entries) = follow(path, plan, &contents.records)?;
+        Ok(Self { entries, root: chain.head(), torn_bytes: contents.torn_bytes })
+    }
+
+    /// The entry of a task.
+    pub fn entry(&self, task: &TaskId) -> Option<&Entry> {
+        self.entries.iter().find(|e| e.task == *task)
+    }
+}
+
+fn follow(path: &Path, plan: &Plan, records: &[Record]) -> Result<(Chain, Vec<Entry>), LedgerError> {
+    let mut chain = Chain::bound_to(plan.digest().as_bytes());
+    let mut entries = Vec::with_capacity(records.len());
+    for record in records {
+        let offset = record.offset;
+        let body = chain.accept(&record.payload).map_err(|source| LedgerError::Chain {
+            path: path.to_owned(),
+            offset,
+            source,
+        })?;
+        let entry: Entry = canon::decode(&body).map_err(|source| LedgerError::Encoding {
+            path: path.to_owned(),
+            offset,
+            source,
+        })?;
+        let place = |task: &TaskId, lane: u32, tick: u64| format!("{task} (lane {lane}, tick {tick})");
+        let expected = match entries.len() {
+            n if n < plan.len() => {
+                let planned = plan.task(n);
+                place(&planned.spec.id, planned.slot.lane, planned.slot.tick)
+            }
+            _ => "no further task".to_owned(),
+        };
+        let got = place(&entry.task, entry.lane, entry.tick);
+        if got != expected {
+            return Err(LedgerError::NotAsPlanned { path: path.to_owned(), offset, expected, got });
+        }
+        entries.push(entry);
+    }
+    Ok((chain, entries))
+}
+
+/// A ledger that is open for appending. The caller holds the run's lock.
+#[derive(Debug)]
+pub struct Ledger {
+    writer: LogWriter,
+    chain: Chain,
+}
+
+impl Ledger {
+    /// Opens or makes the ledger at `path`; cuts a torn tail and returns the entries that are durable.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when an entry is damaged or does not fit the plan.
+    pub fn open(path: &Path, plan: &Plan) -> Result<(Self, Vec<Entry>), LedgerError> {
+        let (writer, records) = LogWriter::open(path, LogKind::LEDGER)?;
+        let (chain, entries) = follow(path, plan, &records)?;
+        Ok((Self { writer, chain }, entries))
+    }
+
+    /// Appends entries as one durable group.
+    ///
+    /// # Errors
+    /// [`LedgerError::Log`]; then none of them is acknowledged.
+    pub fn append(&mut self, entries: &[Entry]) -> Result<(), LedgerError> {
+        let mut chain = self.chain.clone();
+        let records: Vec<Vec<u8>> = entries.iter().map(|e| chain.push(canon::encode(e))).collect();
+        self.writer.append(&records)?;
+        self.chain = chain;
+        Ok(())
+    }
+
+    /// The head of the chain.
+    pub fn root(&self) -> ChainHead {
+        self.chain.head()
+    }
+}
+
+/// The head that the chain of `entries` has under `plan`, without a file.
+pub fn ledger_root(plan: &Plan, entries: &[Entry]) -> ChainHead {
+    let mut chain = Chain::bound_to(plan.digest().as_bytes());
+    entries.iter().for_each(|e| drop(chain.push(canon::encode(e))));
+    chain.head()
+}
+
+/// The digest of a run's outcome: (task, action, outcome) sorted by task. It survives a change of lanes.
+pub fn result_root(entries: &[Entry]) -> Digest<ResultKind> {
+    let mut rows: Vec<(&TaskId, &Option<ActionDigest>, &Outcome)> =
+        entries.iter().map(|e| (&e.task, &e.action, &e.outcome)).collect();
+    rows.sort_by_key(|row| row.0);
+    Digest::of(&rows)
+}

@@ -1,0 +1,55 @@
+//! A DAG becomes an explicit plan of lanes and ticks; the plan is executed, cached, resumed and committed.
+//!
+//! # Invariants
+//! - The same tasks give the same plan on every machine, and the same plan the same ledger: no time, host, worker,
+//!   attempt or thread reaches a recorded byte.
+//! - A lane runs one task at a time, in order. Commits happen in plan order; what is acknowledged is durable.
+//! - The crate does not know what a task computes.
+//!
+//! # Where to start
+//! [`Plan::new`] plans a [`PlanSpec`]; [`dispatch::execute`] runs a plan with a [`dispatch::Runner`] and commits to
+//! a [`ledger::Ledger`].
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use bitproof_scheduler::{Native, OnFailure, Plan, PlanSpec, TaskId, TaskSpec};
+//!
+//! let task = TaskSpec {
+//!     id: TaskId("hello".into()),
+//!     stage: "hello".into(),
+//!     native: Native { kind: "greet".into(), version: 1 },
+//!     params: BTreeMap::new(),
+//!     inputs: vec![],
+//!     after: vec![],
+//!     outputs: vec!["text".into()],
+//!     cost: 1,
+//!     lane: None,
+//! };
+//! let plan = Plan::new(PlanSpec {
+//!     pipeline: "greetings".into(),
+//!     seed: 42,
+//!     lanes: vec!["0".into()],
+//!     on_failure: OnFailure::Stop,
+//!     numerics: 1,
+//!     data: vec![],
+//!     tasks: vec![task],
+//!     policy: BTreeMap::new(),
+//! })?;
+//! assert_eq!(plan.task(0).slot.tick, 0);
+//! # Ok::<(), bitproof_scheduler::PlanError>(())
+//! ```
+
+pub mod cache;
+pub mod chart;
+pub mod dispatch;
+pub mod ledger;
+mod param;
+mod plan;
+mod task;
+
+pub use param::ParamValue;
+pub use plan::{
+    DataInput, OnFailure, Plan, PlanDigest, PlanError, PlanSpec, PlannedTask, Slot, MAX_COST, MAX_LANES,
+    MAX_TASKS,
+};
+pub use task::{action_digest, ActionDigest, InputSource, Native, TaskId, TaskSpec};
