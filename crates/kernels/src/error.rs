@@ -1,0 +1,70 @@
+use thiserror::Error;
+
+/// Operands that a kernel cannot take. Numbers (NaN, infinities) are never an error.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// Two operands do not fit together.
+    #[error("{kernel}: {left_name} has shape {left:?} but {right_name} has shape {right:?}; {rule}")]
+    ShapeMismatch {
+        /// The kernel that was called.
+        kernel: &'static str,
+        /// What the first operand is called in its signature.
+        left_name: &'static str,
+        /// Shape of the first operand.
+        left: Vec<usize>,
+        /// What the second operand is called in its signature.
+        right_name: &'static str,
+        /// Shape of the second operand.
+        right: Vec<usize>,
+        /// What must hold between the two.
+        rule: &'static str,
+    },
+    /// A label names a class that the logits do not have.
+    #[error("label {label} at row {row} is out of range; there are {classes} classes, counted from 0")]
+    LabelOutOfRange {
+        /// Row of the label, from 0.
+        row: usize,
+        /// The label.
+        label: u32,
+        /// Number of classes, which is the number of columns of the logits.
+        classes: usize,
+    },
+    /// The result would have more elements than memory can address.
+    #[error("{kernel}: a result of {rows} by {columns} elements does not fit into memory")]
+    SizeOverflow {
+        /// The kernel that was called.
+        kernel: &'static str,
+        /// Rows of the result.
+        rows: usize,
+        /// Columns of the result.
+        columns: usize,
+    },
+    /// A row without elements has no largest element.
+    #[error("{kernel}: the {rows} rows have no columns; at least one is needed")]
+    NoColumns {
+        /// The kernel that was called.
+        kernel: &'static str,
+        /// Number of rows.
+        rows: usize,
+    },
+}
+
+/// Two one-dimensional operands must be equally long.
+pub(crate) fn same_length(
+    kernel: &'static str,
+    (left_name, left): (&'static str, usize),
+    (right_name, right): (&'static str, usize),
+) -> Result<(), KernelError> {
+    if left == right {
+        return Ok(());
+    }
+    Err(KernelError::ShapeMismatch {
+        kernel,
+        left_name,
+        left: vec![left],
+        right_name,
+        right: vec![right],
+        rule: "they must be equally long",
+    })
+}

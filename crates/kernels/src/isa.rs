@@ -1,0 +1,136 @@
+use std::ffi::OsStr;
+use std::sync::OnceLock;
+
+use thiserror::Error;
+
+/// An instruction set that this processor has. Only detection makes one, so holding it is the proof that code compiled
+/// for it may be called. It decides how fast a kernel is and never what it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Isa(Path);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Path {
+    /// Any processor: fused multiply-add in software.
+    Scalar,
+    /// x86-64 with AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// aarch64, where fused multiply-add and NEON belong to the base architecture.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+}
+
+/// `BITPROOF_ISA` asks for something that cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum IsaError {
+    /// No instruction set of that name is known.
+    #[error("BITPROOF_ISA={name} is unknown; use one of {KNOWN:?}")]
+    Unknown {
+        /// The value, as far as it is text.
+        name: String,
+    },
+    /// The name is known, but this processor lacks it.
+    #[error("BITPROOF_ISA={name} is not available on this processor; it has {available:?}")]
+    Unavailable {
+        /// The value.
+        name: &'static str,
+        /// What could be asked for here.
+        available: Vec<&'static str>,
+    },
+}
+
+/// Every name that some processor may have.
+const KNOWN: [&str; 3] = ["scalar", "avx2", "neon"];
+
+impl Isa {
+    /// The instruction set that kernels use: the best one, or what `BITPROOF_ISA` asks for. Decided once per process;
+    /// a variable that cannot be obeyed is ignored here and reported by [`Isa::from_env`].
+    pub fn get() -> Isa {
+        static CHOICE: OnceLock<Isa> = OnceLock::new();
+        *CHOICE.get_or_init(|| Isa::from_env().unwrap_or_else(|_| Isa::best()))
+    }
+
+    /// What `BITPROOF_ISA` asks for, or the best one when it is unset or empty.
+    ///
+    /// # Errors
+    /// [`IsaError`] for an unknown name and for one that this processor lacks.
+    pub fn from_env() -> Result<Isa, IsaError> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one variable of this crate; it cannot change a bit"
+        )]
+        let value = std::env::var_os("BITPROOF_ISA");
+        Isa::choose(value.as_deref())
+    }
+
+    /// All instruction sets of this processor, `scalar` first and the best one last.
+    pub fn available() -> Vec<Isa> {
+        let mut found = vec![Isa(Path::Scalar)];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            found.push(Isa(Path::Avx2));
+        }
+        #[cfg(target_arch = "aarch64")]
+        found.push(Isa(Path::Neon));
+        found
+    }
+
+    /// `scalar`, `avx2` or `neon`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Path::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx2 => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Path::Neon => "neon",
+        }
+    }
+
+    pub(crate) fn path(self) -> Path {
+        self.0
+    }
+
+    fn best() -> Isa {
+        Isa::available().pop().expect("scalar is always available")
+    }
+
+    fn choose(value: Option<&OsStr>) -> Result<Isa, IsaError> {
+        let Some(value) = value.filter(|value| !value.is_empty()) else {
+            return Ok(Isa::best());
+        };
+        let Some(&name) = KNOWN.iter().find(|&&known| value == known) else {
+            return Err(IsaError::Unknown { name: value.to_string_lossy().into_owned() });
+        };
+        let available = Isa::available();
+        available.iter().copied().find(|isa| isa.name() == name).ok_or_else(|| IsaError::Unavailable {
+            name,
+            available: available.iter().map(|isa| isa.name()).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_obeyed_or_refused() {
+        assert_eq!(Isa::choose(None), Ok(Isa::best()));
+        assert_eq!(Isa::choose(Some(OsStr::new(""))), Ok(Isa::best()));
+        assert_eq!(Isa::choose(Some(OsStr::new("scalar"))).map(Isa::name), Ok("scalar"));
+        for isa in Isa::available() {
+            assert_eq!(Isa::choose(Some(OsStr::new(isa.name()))), Ok(isa));
+        }
+        assert_eq!(
+            Isa::choose(Some(OsStr::new("AVX2"))),
+            Err(IsaError::Unknown { name: "AVX2".to_owned() }),
+            "names are exact"
+        );
+        let foreign = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
+        let refusal = Isa::choose(Some(OsStr::new(foreign))).unwrap_err();
+        assert!(matches!(&refusal, IsaError::Unavailable { name, available }
+            if *name == foreign && available[0] == "scalar"));
+        assert!(refusal.to_string().contains(foreign));
+    }
+}

@@ -1,0 +1,210 @@
+//! Optimizer steps: each new value is one sequence of f64 operations on the f32 operands, rounded once to f32.
+
+use crate::error::{same_length, KernelError};
+use crate::threads::with_float_defaults;
+
+/// Constants of AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019). The defaults are PyTorch's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamW {
+    /// Step size α.
+    pub learning_rate: f32,
+    /// Decay β₁ of the first moment.
+    pub beta1: f32,
+    /// Decay β₂ of the second moment.
+    pub beta2: f32,
+    /// ε, added to the root of the second moment.
+    pub eps: f32,
+    /// Decoupled weight decay λ; scaled by the learning rate.
+    pub weight_decay: f32,
+}
+
+impl Default for AdamW {
+    fn default() -> AdamW {
+        AdamW { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-2 }
+    }
+}
+
+/// The powers `β₁ᵗ` and `β₂ᵗ` of AdamW's bias correction, as f64 products `((1·β)·β)·β …` that grow by one factor a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BiasCorrection {
+    steps: u64,
+    beta1_power: f64,
+    beta2_power: f64,
+}
+
+impl Default for BiasCorrection {
+    /// Before the first step: `t = 0`, both powers 1.
+    fn default() -> BiasCorrection {
+        BiasCorrection { steps: 0, beta1_power: 1.0, beta2_power: 1.0 }
+    }
+}
+
+impl BiasCorrection {
+    /// The state after `steps` steps with the same `config`: what [`advance`](Self::advance) reaches. O(steps).
+    pub fn after(steps: u64, config: &AdamW) -> BiasCorrection {
+        let mut state = BiasCorrection::default();
+        for _ in 0..steps {
+            state.advance(config);
+        }
+        state
+    }
+
+    /// Begins a step: once for each step, before [`adamw_step`] is called for its tensors.
+    pub fn advance(&mut self, config: &AdamW) {
+        with_float_defaults(|| {
+            self.steps += 1;
+            self.beta1_power *= f64::from(config.beta1);
+            self.beta2_power *= f64::from(config.beta2);
+        });
+    }
+
+    /// Steps begun so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+}
+
+/// One AdamW step on one tensor, in place. With all operands widened to f64, in this order and without fused operations:
+///
+/// `m' = f32(β₁·m + (1 − β₁)·g)`, `v' = f32(β₂·v + (1 − β₂)·(g·g))`,
+/// `p' = f32((1 − α·λ)·p − (α·(m' / (1 − β₁ᵗ))) / (√(v' / (1 − β₂ᵗ)) + ε))`.
+///
+/// The rounded `m'` and `v'` enter `p'`, so a step depends only on what a checkpoint stores. The constants are the f32
+/// values of `config`, widened.
+///
+/// # Errors
+/// [`KernelError::ShapeMismatch`] if the four slices are not equally long; nothing is changed then.
+///
+/// # Panics
+/// If [`BiasCorrection::advance`] was never called: `1 − β⁰` is zero.
+pub fn adamw_step(
+    config: &AdamW,
+    correction: &BiasCorrection,
+    param: &mut [f32],
+    grad: &[f32],
+    m: &mut [f32],
+    v: &mut [f32],
+) -> Result<(), KernelError> {
+    assert!(correction.steps > 0, "advance begins a step before adamw_step is called");
+    same_length("adamw_step", ("param", param.len()), ("grad", grad.len()))?;
+    same_length("adamw_step", ("param", param.len()), ("m", m.len()))?;
+    same_length("adamw_step", ("param", param.len()), ("v", v.len()))?;
+    with_float_defaults(|| {
+        let (rate, eps) = (f64::from(config.learning_rate), f64::from(config.eps));
+        let (beta1, beta2) = (f64::from(config.beta1), f64::from(config.beta2));
+        let keep = 1.0 - rate * f64::from(config.weight_decay);
+        let (unbias1, unbias2) = (1.0 - correction.beta1_power, 1.0 - correction.beta2_power);
+        for (((p, &g), m), v) in param.iter_mut().zip(grad).zip(m).zip(v) {
+            let g = f64::from(g);
+            *m = (beta1 * f64::from(*m) + (1.0 - beta1) * g) as f32;
+            *v = (beta2 * f64::from(*v) + (1.0 - beta2) * (g * g)) as f32;
+            let step = rate * (f64::from(*m) / unbias1) / ((f64::from(*v) / unbias2).sqrt() + eps);
+            *p = (keep * f64::from(*p) - step) as f32;
+        }
+    });
+    Ok(())
+}
+
+/// Constants of stochastic gradient descent with (heavy-ball) momentum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sgd {
+    /// Step size α.
+    pub learning_rate: f32,
+    /// Momentum μ; 0 is plain gradient descent.
+    pub momentum: f32,
+    /// Weight decay λ, added to the gradient as `λ·p`.
+    pub weight_decay: f32,
+}
+
+/// One step on one tensor, in place. With all operands widened to f64, in this order and without fused operations:
+/// `u' = f32(μ·u + (g + λ·p))`, `p' = f32(p − α·u')`. Velocities `u` begin at `+0`.
+///
+/// # Errors
+/// [`KernelError::ShapeMismatch`] if the three slices are not equally long; nothing is changed then.
+pub fn sgd_step(
+    config: &Sgd,
+    param: &mut [f32],
+    grad: &[f32],
+    velocity: &mut [f32],
+) -> Result<(), KernelError> {
+    same_length("sgd_step", ("param", param.len()), ("grad", grad.len()))?;
+    same_length("sgd_step", ("param", param.len()), ("velocity", velocity.len()))?;
+    with_float_defaults(|| {
+        let (rate, momentum) = (f64::from(config.learning_rate), f64::from(config.momentum));
+        let decay = f64::from(config.weight_decay);
+        for ((p, &g), u) in param.iter_mut().zip(grad).zip(velocity) {
+            let before = f64::from(*p);
+            *u = (momentum * f64::from(*u) + (f64::from(g) + decay * before)) as f32;
+            *p = (before - rate * f64::from(*u)) as f32;
+        }
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adamw_equals_hand_computed_steps() {
+        let config = AdamW { learning_rate: 0.5, beta1: 0.5, beta2: 0.75, eps: 0.25, weight_decay: 0.5 };
+        let mut correction = BiasCorrection::default();
+        let (mut p, mut m, mut v) = ([2.0], [0.0], [0.0]);
+        correction.advance(&config);
+        adamw_step(&config, &correction, &mut p, &[1.0], &mut m, &mut v).unwrap();
+        // m = 0.5, v = 0.25, unbiased both 1: p = 0.75 * 2 - 0.5 * 1 / (1 + 0.25) = 1.1
+        assert_eq!((m, v, p), ([0.5], [0.25], [1.1]));
+        correction.advance(&config);
+        assert_eq!(correction, BiasCorrection::after(2, &config));
+        assert_eq!((correction.beta1_power, correction.beta2_power), (0.25, 0.5625));
+        adamw_step(&config, &correction, &mut p, &[-3.0], &mut m, &mut v).unwrap();
+        assert_eq!((m, v), ([-1.25], [2.4375]));
+        let expected = 0.75 * f64::from(1.1f32) - 0.5 * (-1.25 / 0.75) / ((2.4375f64 / 0.4375).sqrt() + 0.25);
+        assert_eq!(p, [expected as f32]);
+    }
+
+    #[test]
+    fn a_split_tensor_gives_the_same_bits() {
+        let config = AdamW::default();
+        let correction = BiasCorrection::after(3, &config);
+        let grad: Vec<f32> = (0..100).map(|i| (i as f32 - 50.0) * 1e-3).collect();
+        let run = |cut: usize| {
+            let (mut p, mut m, mut v) = (vec![0.3f32; 100], vec![0.01f32; 100], vec![0.02f32; 100]);
+            for range in [0..cut, cut..100] {
+                let (p, m, v) = (&mut p[range.clone()], &mut m[range.clone()], &mut v[range.clone()]);
+                adamw_step(&config, &correction, p, &grad[range], m, v).unwrap();
+            }
+            [p, m, v].concat().iter().map(|value| value.to_bits()).collect::<Vec<_>>()
+        };
+        assert_eq!(run(0), run(37));
+        assert_eq!(run(0), run(99));
+    }
+
+    #[test]
+    fn sgd_equals_hand_computed_steps() {
+        let config = Sgd { learning_rate: 0.5, momentum: 0.5, weight_decay: 0.25 };
+        let (mut p, mut u) = ([2.0], [0.0]);
+        sgd_step(&config, &mut p, &[1.0], &mut u).unwrap();
+        assert_eq!((u, p), ([1.5], [1.25]));
+        sgd_step(&config, &mut p, &[0.0], &mut u).unwrap();
+        assert_eq!((u, p), ([1.0625], [0.71875]));
+    }
+
+    #[test]
+    fn lengths_are_checked_before_anything_changes() {
+        let config = AdamW::default();
+        let correction = BiasCorrection::after(1, &config);
+        let mut p = [1.0, 2.0];
+        let refusal = adamw_step(&config, &correction, &mut p, &[1.0, 1.0], &mut [0.0, 0.0], &mut [0.0]);
+        assert!(matches!(refusal, Err(KernelError::ShapeMismatch { right_name: "v", .. })));
+        assert_eq!(p, [1.0, 2.0]);
+        let sgd = Sgd { learning_rate: 1.0, momentum: 0.0, weight_decay: 0.0 };
+        assert!(sgd_step(&sgd, &mut p, &[1.0], &mut [0.0, 0.0]).is_err());
+    }
+
+    #[test]
+    #[should_panic(expected = "advance begins a step")]
+    fn a_step_needs_to_be_begun() {
+        let _ = adamw_step(&AdamW::default(), &BiasCorrection::default(), &mut [], &[], &mut [], &mut []);
+    }
+}
