@@ -1,0 +1,330 @@
+//! Comparison: first what differs between runs, then what it did to the metrics.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
+
+use bitproof_core_ledger::digest::{ComparisonKind, Digest};
+use serde::{Deserialize, Serialize};
+
+use crate::run::RunFacts;
+
+/// The kinds of factors, in the order in which they are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FactorKind {
+    /// A data input.
+    Data,
+    /// A parameter of a task.
+    Params,
+    /// The code of a task.
+    Code,
+    /// The root of the random streams.
+    Seed,
+    /// The version of the numeric specification.
+    Kernels,
+}
+
+impl FactorKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Params => "params",
+            Self::Code => "code",
+            Self::Seed => "seed",
+            Self::Kernels => "kernels",
+        }
+    }
+}
+
+/// One thing that differs between two runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Factor {
+    /// What kind of thing.
+    pub kind: FactorKind,
+    /// Its name: a data input, `task.key`, a task; empty for seed and kernels.
+    pub name: String,
+    /// What the baseline has.
+    pub baseline: Option<String>,
+    /// What the candidate has.
+    pub candidate: Option<String>,
+}
+
+impl fmt::Display for Factor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |value: &Option<String>| match value {
+            None => "none".to_owned(),
+            Some(digest) if self.kind == FactorKind::Data => digest.chars().take(12).collect(),
+            Some(value) => value.clone(),
+        };
+        f.write_str(self.kind.name())?;
+        if !self.name.is_empty() {
+            write!(f, " {}", self.name)?;
+        }
+        write!(f, ": {} -> {}", show(&self.baseline), show(&self.candidate))
+    }
+}
+
+/// A metric of two runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Delta {
+    /// Its name.
+    pub metric: String,
+    /// Its value in the baseline.
+    pub baseline: Option<f64>,
+    /// Its value in the candidate.
+    pub candidate: Option<f64>,
+    /// Candidate minus baseline.
+    pub absolute: Option<f64>,
+    /// The absolute delta over the baseline's magnitude; none where that is zero.
+    pub relative: Option<f64>,
+}
+
+/// A candidate held against the baseline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pair {
+    /// The candidate.
+    pub run: String,
+    /// Everything that differs, in a fixed order.
+    pub factors: Vec<Factor>,
+    /// Whether at most one factor differs, so that the deltas can be laid at its door.
+    pub like_for_like: bool,
+    /// The factors, when there is more than one: any of them may be the cause.
+    pub confounded: Vec<String>,
+    /// Every metric of either run, sorted by name.
+    pub deltas: Vec<Delta>,
+}
+
+/// Runs held against the first of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The run that the others are held against.
+    pub baseline: String,
+    /// The others, in the order in which they were given.
+    pub candidates: Vec<Pair>,
+}
+
+/// Runs that cannot be compared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompareError {
+    /// There are fewer than two.
+    #[error("a comparison takes two runs or more, got {got}")]
+    TooFew {
+        /// How many there are.
+        got: usize,
+    },
+}
+
+/// Everything that differs between two runs: data, parameters, code, seed, kernels, each by name.
+pub fn factors(baseline: &RunFacts, candidate: &RunFacts) -> Vec<Factor> {
+    let mut found = Vec::new();
+    let mut maps = |kind, a: &BTreeMap<String, String>, b: &BTreeMap<String, String>| {
+        let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        for name in names.into_iter().filter(|name| a.get(*name) != b.get(*name)) {
+            let (baseline, candidate) = (a.get(name).cloned(), b.get(name).cloned());
+            found.push(Factor { kind, name: name.clone(), baseline, candidate });
+        }
+    };
+    maps(FactorKind::Data, &baseline.data, &candidate.data);
+    maps(FactorKind::Params, &baseline.params, &candidate.params);
+    maps(FactorKind::Code, &baseline.code, &candidate.code);
+    let mut number = |kind, a: u64, b: u64| {
+        if a != b {
+            let (baseline, candidate) = (Some(a.to_string()), Some(b.to_string()));
+            found.push(Factor { kind, name: String::new(), baseline, candidate });
+        }
+    };
+    number(FactorKind::Seed, baseline.seed, candidate.seed);
+    number(FactorKind::Kernels, baseline.kernels_spec.into(), candidate.kernels_spec.into());
+    found
+}
+
+/// Holds every run but the first against the first.
+///
+/// # Errors
+/// [`CompareError::TooFew`].
+pub fn compare(runs: &[RunFacts]) -> Result<Comparison, CompareError> {
+    let [baseline, candidates @ ..] = runs else { return Err(CompareError::TooFew { got: 0 }) };
+    if candidates.is_empty() {
+        return Err(CompareError::TooFew { got: 1 });
+    }
+    let pair = |candidate: &RunFacts| {
+        let factors = factors(baseline, candidate);
+        let like_for_like = factors.len() <= 1;
+        let named = |f: &Factor| format!("{} {}", f.kind.name(), f.name).trim_end().to_owned();
+        Pair {
+            run: candidate.run.clone(),
+            like_for_like,
+            confounded: if like_for_like { Vec::new() } else { factors.iter().map(named).collect() },
+            factors,
+            deltas: deltas(&baseline.metrics, &candidate.metrics),
+        }
+    };
+    Ok(Comparison { baseline: baseline.run.clone(), candidates: candidates.iter().map(pair).collect() })
+}
+
+fn deltas(a: &BTreeMap<String, f64>, b: &BTreeMap<String, f64>) -> Vec<Delta> {
+    let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    let delta = |name: &String| {
+        let (baseline, candidate) = (a.get(name).copied(), b.get(name).copied());
+        let absolute = baseline.zip(candidate).map(|(a, b)| b - a);
+        let relative = absolute.zip(baseline).filter(|(_, a)| *a != 0.0).map(|(d, a)| d / a.abs());
+        Delta { metric: name.clone(), baseline, candidate, absolute, relative }
+    };
+    names.into_iter().map(delta).collect()
+}
+
+impl Comparison {
+    /// The digest of its canonical bytes, values by their bits.
+    pub fn digest(&self) -> Digest<ComparisonKind> {
+        type FactorRow = (String, String, Option<String>, Option<String>);
+        type DeltaRow = (String, Option<u64>, Option<u64>);
+        let rows: Vec<(String, Vec<FactorRow>, Vec<DeltaRow>)> = self
+            .candidates
+            .iter()
+            .map(|pair| {
+                let factor = |f: &Factor| {
+                    (f.kind.name().to_owned(), f.name.clone(), f.baseline.clone(), f.candidate.clone())
+                };
+                let delta = |d: &Delta| {
+                    (d.metric.clone(), d.baseline.map(f64::to_bits), d.candidate.map(f64::to_bits))
+                };
+                (
+                    pair.run.clone(),
+                    pair.factors.iter().map(factor).collect(),
+                    pair.deltas.iter().map(delta).collect(),
+                )
+            })
+            .collect();
+        Digest::of(&(&self.baseline, rows))
+    }
+
+    /// For a terminal.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        for pair in &self.candidates {
+            let mut line = |content: String| writeln!(text, "{content}").expect("writing to a string");
+            line(format!("{} -> {}", self.baseline, pair.run));
+            line(match pair.factors.len() {
+                0 => "  nothing differs in data, parameters, code, seed or kernels".to_owned(),
+                1 => "  one thing differs (like for like):".to_owned(),
+                n => format!("  {n} things differ (confounded: any of them may be the cause):"),
+            });
+            pair.factors.iter().for_each(|f| line(format!("    {f}")));
+            let width = pair.deltas.iter().map(|d| d.metric.len()).max().unwrap_or(0);
+            for d in &pair.deltas {
+                let (a, b, absolute, relative) = cells(d);
+                line(format!("  {:<width$}  {a:>12}  {b:>12}  {absolute:>12}  {relative:>9}", d.metric));
+            }
+        }
+        text
+    }
+
+    /// A table for each candidate.
+    pub fn to_markdown(&self) -> String {
+        let mut text = String::new();
+        for pair in &self.candidates {
+            let mut line = |content: String| writeln!(text, "{content}").expect("writing to a string");
+            line(format!("### {} → {}\n", self.baseline, pair.run));
+            pair.factors.iter().for_each(|f| line(format!("- {f}")));
+            let heads = format!("\n| metric | {} | {} | delta | relative |", self.baseline, pair.run);
+            line(format!("{heads}\n|---|---:|---:|---:|---:|"));
+            for d in &pair.deltas {
+                let (a, b, absolute, relative) = cells(d);
+                line(format!("| {} | {a} | {b} | {absolute} | {relative} |", d.metric));
+            }
+            line(String::new());
+        }
+        text
+    }
+
+    /// A graph: an edge from the baseline to each candidate, labelled with what differs.
+    pub fn to_mermaid(&self) -> String {
+        let quote = |text: &str| text.replace('"', "#quot;");
+        let mut text = format!("flowchart LR\n  b[\"{}\"]\n", quote(&self.baseline));
+        for (i, pair) in self.candidates.iter().enumerate() {
+            let label = match pair.factors.len() {
+                0 => "nothing differs".to_owned(),
+                _ => pair.factors.iter().map(ToString::to_string).collect::<Vec<_>>().join("<br/>"),
+            };
+            writeln!(text, "  b -->|\"{}\"| c{i}[\"{}\"]", quote(&label), quote(&pair.run))
+                .expect("writing to a string");
+        }
+        text
+    }
+}
+
+fn cells(d: &Delta) -> (String, String, String, String) {
+    let value = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{v:.6}"));
+    let absolute = d.absolute.map_or("-".to_owned(), |v| format!("{v:+.6}"));
+    let relative = d.relative.map_or("-".to_owned(), |v| format!("{:+.2} %", v * 100.0));
+    (value(d.baseline), value(d.candidate), absolute, relative)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn facts(run: &str, accuracy: f64) -> RunFacts {
+        let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
+        RunFacts {
+            run: run.to_owned(),
+            uid: format!("{run}-uid"),
+            plan_digest: "p".to_owned(),
+            data: [pair("digits", &"ab".repeat(32))].into(),
+            params: [pair("train.epochs", "30")].into(),
+            code: [pair("train", "train v1")].into(),
+            seed: 42,
+            kernels_spec: 1,
+            metrics: [("evaluate/accuracy".to_owned(), accuracy)].into(),
+        }
+    }
+
+    #[test]
+    fn each_factor_is_named_in_a_fixed_order() {
+        let a = facts("a", 0.9);
+        let mut b = facts("b", 0.8);
+        assert!(factors(&a, &b).is_empty());
+        b.kernels_spec = 2;
+        b.seed = 7;
+        b.code.insert("train".to_owned(), "train v2".to_owned());
+        b.params.insert("train.epochs".to_owned(), "1".to_owned());
+        b.params.insert("train.batch".to_owned(), "8".to_owned());
+        b.data.insert("digits".to_owned(), "cd".repeat(32));
+        let shown: Vec<String> = factors(&a, &b).iter().map(ToString::to_string).collect();
+        let expected = [
+            "data digits: abababababab -> cdcdcdcdcdcd",
+            "params train.batch: none -> 8",
+            "params train.epochs: 30 -> 1",
+            "code train: train v1 -> train v2",
+            "seed: 42 -> 7",
+            "kernels: 1 -> 2",
+        ];
+        assert_eq!(shown, expected);
+        let comparison = compare(&[a.clone(), b]).unwrap();
+        assert!(!comparison.candidates[0].like_for_like);
+        assert_eq!(comparison.candidates[0].confounded.len(), 6);
+        assert_eq!(compare(&[a]), Err(CompareError::TooFew { got: 1 }));
+    }
+
+    #[test]
+    fn one_difference_is_like_for_like_and_is_shown() {
+        let a = facts("a", 0.9);
+        let mut b = facts("b", 0.45);
+        b.params.insert("train.epochs".to_owned(), "1".to_owned());
+        let comparison = compare(&[a.clone(), b.clone()]).unwrap();
+        insta::assert_snapshot!(comparison.to_text(), @r"
+        a -> b
+          one thing differs (like for like):
+            params train.epochs: 30 -> 1
+          evaluate/accuracy      0.900000      0.450000     -0.450000   -50.00 %
+        ");
+        assert!(comparison
+            .to_markdown()
+            .contains("| evaluate/accuracy | 0.900000 | 0.450000 | -0.450000 | -50.00 % |"));
+        assert!(comparison.to_mermaid().contains("b -->|\"params train.epochs: 30 -> 1\"| c0[\"b\"]"));
+        b.metrics.insert("evaluate/accuracy".to_owned(), 0.45f64.next_up());
+        assert_ne!(compare(&[a, b]).unwrap().digest(), comparison.digest(), "a digest sees the last bit");
+    }
+}
