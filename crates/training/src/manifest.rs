@@ -1,0 +1,185 @@
+//! The manifest: what is needed to replay a run, equal on every machine. `docs/formats/manifest.md` is normative.
+
+use std::collections::BTreeMap;
+
+use bitproof_core_ledger::chain::ChainHead;
+use bitproof_core_ledger::digest::{Digest, ResultKind};
+use bitproof_core_ledger::objects::ObjectId;
+use bitproof_experiment_graph::MetricSet;
+use bitproof_scheduler::ledger::{ledger_root, result_root, Entry, Outcome};
+use bitproof_scheduler::{ActionDigest, Plan, PlanDigest};
+use serde::{Deserialize, Serialize};
+
+/// The schema that this version writes and reads.
+pub const SCHEMA: &str = "bitproof/manifest/v1";
+
+/// A manifest that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// It is not JSON of the expected form.
+    #[error("the manifest is malformed at line {line}, column {column}: {reason}")]
+    Malformed {
+        /// Where, from 1.
+        line: usize,
+        /// Where, from 1.
+        column: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// It is of another version.
+    #[error("the manifest has the schema {got:?}; this version reads {SCHEMA:?}")]
+    Schema {
+        /// Its schema.
+        got: String,
+    },
+    /// It has another encoding than the one it is written in.
+    #[error("the manifest is not canonical: its encoding differs at byte {offset}")]
+    NotCanonical {
+        /// The first byte that differs.
+        offset: usize,
+    },
+}
+
+/// A data input by content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestData {
+    /// Its content.
+    pub blake3: ObjectId,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// What a task was and made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestTask {
+    /// Its name.
+    pub task: String,
+    /// What it ran: kind and version.
+    pub code: String,
+    /// The name of its lane.
+    pub lane: String,
+    /// Its planned start.
+    pub tick: u64,
+    /// Its action digest; absent for a skipped task.
+    pub action: Option<ActionDigest>,
+    /// `done`, `failed`, or `skipped`.
+    pub outcome: String,
+    /// The content of each output.
+    pub outputs: BTreeMap<String, ObjectId>,
+}
+
+/// A metric's last value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestMetric {
+    /// For people; `null` where it is not finite.
+    pub value: Option<f64>,
+    /// The bits of the f64, in hex.
+    pub bits: String,
+}
+
+/// A run as every machine writes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The root of every random stream.
+    pub seed: u64,
+    /// The version of the numeric specification.
+    pub kernels_spec: u32,
+    /// The plan.
+    pub plan_digest: PlanDigest,
+    /// The head of the ledger.
+    pub ledger_root: ChainHead,
+    /// The digest of the outcome.
+    pub result_root: Digest<ResultKind>,
+    /// Data inputs by name.
+    pub data: BTreeMap<String, ManifestData>,
+    /// Tasks in commit order.
+    pub tasks: Vec<ManifestTask>,
+    /// The last value of each metric.
+    pub metrics: BTreeMap<String, ManifestMetric>,
+}
+
+impl Manifest {
+    /// The manifest of what was executed of a plan.
+    pub fn new(plan: &Plan, entries: &[Entry], metrics: &MetricSet) -> Self {
+        let spec = plan.spec();
+        let task = |(sequence, entry): (usize, &Entry)| {
+            let planned = plan.task(sequence);
+            let (outcome, outputs) = match &entry.outcome {
+                Outcome::Done { outputs } => ("done", outputs.iter().cloned().collect()),
+                Outcome::Failed => ("failed", BTreeMap::new()),
+                Outcome::Skipped { .. } => ("skipped", BTreeMap::new()),
+            };
+            ManifestTask {
+                task: entry.task.to_string(),
+                code: format!("{} v{}", planned.spec.native.kind, planned.spec.native.version),
+                lane: spec.lanes[entry.lane as usize].clone(),
+                tick: entry.tick,
+                action: entry.action,
+                outcome: outcome.to_owned(),
+                outputs,
+            }
+        };
+        let data =
+            spec.data.iter().map(|d| (d.name.clone(), ManifestData { blake3: d.digest, bytes: d.bytes }));
+        let metric = |value: f64| ManifestMetric {
+            value: value.is_finite().then_some(value),
+            bits: format!("{:016x}", value.to_bits()),
+        };
+        Self {
+            schema: SCHEMA.to_owned(),
+            pipeline: spec.pipeline.clone(),
+            seed: spec.seed,
+            kernels_spec: spec.numerics,
+            plan_digest: plan.digest(),
+            ledger_root: ledger_root(plan, entries),
+            result_root: result_root(entries),
+            data: data.collect(),
+            tasks: entries.iter().enumerate().map(task).collect(),
+            metrics: metrics.finals().into_iter().map(|(name, value)| (name, metric(value))).collect(),
+        }
+    }
+
+    /// Its one encoding: JSON with two spaces of indentation and a line feed at the end.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).expect("a manifest has only text keys");
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Reads what [`Manifest::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`ManifestError`] for anything else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|e| ManifestError::Malformed {
+            line: e.line(),
+            column: e.column(),
+            reason: e.to_string(),
+        })?;
+        if manifest.schema != SCHEMA {
+            return Err(ManifestError::Schema { got: manifest.schema });
+        }
+        let again = manifest.encode();
+        if again == bytes {
+            return Ok(manifest);
+        }
+        let offset =
+            again.iter().zip(bytes).position(|(a, b)| a != b).unwrap_or(bytes.len().min(again.len()));
+        Err(ManifestError::NotCanonical { offset })
+    }
+
+    /// The last value of each metric.
+    pub fn metric_values(&self) -> BTreeMap<String, f64> {
+        let value = |m: &ManifestMetric| u64::from_str_radix(&m.bits, 16).map_or(f64::NAN, f64::from_bits);
+        self.metrics.iter().map(|(name, metric)| (name.clone(), value(metric))).collect()
+    }
+}

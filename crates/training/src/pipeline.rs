@@ -1,0 +1,166 @@
+//! The pipeline file: read, checked, and normalised with every default filled in. `docs/reference/pipeline.md` is its reference.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bitproof_experiment_graph::Gate;
+
+mod check;
+mod node;
+mod params;
+mod parse;
+
+pub use params::{
+    DatasetParams, LabelColumn, OptimizerParams, PackageParams, ParamError, Params, TrainParams, MAX_BATCH,
+    MAX_EPOCHS, MAX_HIDDEN_LAYERS, MAX_HIDDEN_WIDTH,
+};
+pub use parse::{parse, parse_gates, parse_with_overrides};
+
+/// The largest pipeline file, in bytes.
+pub const MAX_FILE_BYTES: usize = 1 << 20;
+/// The most stages.
+pub const MAX_STAGES: usize = 10_000;
+/// The longest name of a pipeline, stage, lane or data input, in bytes.
+pub const MAX_NAME_BYTES: usize = 64;
+
+/// Where something stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In the file: line and column, from 1, in characters.
+    File {
+        /// The line.
+        line: usize,
+        /// The column.
+        column: usize,
+    },
+    /// On the command line, as an override of this key.
+    Set {
+        /// The dotted key.
+        key: String,
+    },
+}
+
+/// What is wrong with a pipeline, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PipelineError {
+    /// The file as the user named it.
+    pub source: String,
+    /// Where in it.
+    pub place: Place,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// `file:line:column`, or `--set key`.
+pub fn show_place(source: &str, place: &Place) -> String {
+    match place {
+        Place::File { line, column } => format!("{source}:{line}:{column}"),
+        Place::Set { key } => format!("--set {key}"),
+    }
+}
+
+impl fmt::Display for PipelineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", show_place(&self.source, &self.place), self.message)?;
+        if self.hint.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "\n  hint: {}", self.hint)
+        }
+    }
+}
+
+impl std::error::Error for PipelineError {}
+
+/// What happens when a stage fails by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Nothing past it, in commit order, is kept.
+    Stop,
+    /// Everything that does not depend on it is run.
+    Continue,
+}
+
+/// A named data input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataInput {
+    /// Its path, relative to the pipeline file, `/`-separated.
+    pub path: String,
+    /// The digest that it must have, as 64 hex digits, and where that stands.
+    pub blake3: Option<(String, Place)>,
+    /// Whether it is kept as an object even when it is large.
+    pub store: bool,
+    /// Where its path stands.
+    pub place: Place,
+}
+
+/// Where a stage's input comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InputRef {
+    /// A data input.
+    Data(String),
+    /// An output of another stage.
+    Output {
+        /// The stage.
+        stage: String,
+        /// The output.
+        output: String,
+    },
+}
+
+/// A stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stage {
+    /// Its name.
+    pub name: String,
+    /// Its inputs, in order.
+    pub inputs: Vec<InputRef>,
+    /// Stages that must end before it, besides those it takes inputs from.
+    pub after: Vec<String>,
+    /// Its planned duration.
+    pub cost: u64,
+    /// The lane it is pinned to.
+    pub lane: Option<u32>,
+    /// What it runs, with its parameters.
+    pub params: Params,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// A budget, as written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BudgetSpec {
+    /// The metric with its tags.
+    pub metric: String,
+    /// Limits whose breach fails.
+    pub fail: Vec<String>,
+    /// Limits whose breach warns.
+    pub warn: Vec<String>,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// A pipeline with every default filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pipeline {
+    /// The file as the user named it.
+    pub source: String,
+    /// Its name.
+    pub name: String,
+    /// The root of every random stream.
+    pub seed: u64,
+    /// The names of its lanes; a number of lanes becomes `0`, `1`, …
+    pub lanes: Vec<String>,
+    /// What happens when a stage fails by itself.
+    pub on_failure: OnFailure,
+    /// Data inputs by name.
+    pub data: BTreeMap<String, DataInput>,
+    /// Stages in the order of the file.
+    pub stages: Vec<Stage>,
+    /// Gates in the order of the file.
+    pub gates: Vec<Gate>,
+    /// Budgets in the order of the file.
+    pub budgets: Vec<BudgetSpec>,
+}

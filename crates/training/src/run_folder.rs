@@ -1,0 +1,554 @@
+//! Runs on disk: the folder of one run, and the list of all of them as the audit log tells it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bitproof_core_ledger::chain::ChainHead;
+use bitproof_core_ledger::digest::{Content, Digest, ResultKind};
+use bitproof_core_ledger::events::{AuditError, AuditView, EventBody, VerdictKind};
+use bitproof_core_ledger::files::{self, FileError};
+use bitproof_core_ledger::store::{hex, random_id, Store, StoreError, StoreLock};
+use bitproof_experiment_graph::RunFacts;
+use bitproof_scheduler::ledger::{LedgerError, LedgerView};
+use bitproof_scheduler::{Plan, PlanDigest, PlanError};
+use bitproof_telemetry::{read_jsonl, Record, TelemetryError};
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::{Manifest, ManifestError};
+
+/// The plan's canonical bytes.
+pub const PLAN: &str = "plan.bin";
+/// The run's name and unique id.
+pub const HEADER: &str = "run.json";
+/// The ledger.
+pub const LEDGER: &str = "ledger.log";
+/// The manifest.
+pub const MANIFEST: &str = "manifest.json";
+/// The evidence.
+pub const EVIDENCE: &str = "evidence.json";
+/// The inventory; the one file of the folder that it does not list.
+pub const INVENTORY: &str = "inventory.bin";
+/// The folder of telemetry, one file a task.
+pub const TELEMETRY: &str = "telemetry";
+/// The folder of packaged artifacts, one folder a stage.
+pub const ARTIFACTS: &str = "artifacts";
+/// What is appended to a file's name for its detached signature.
+pub const SIGNATURE_SUFFIX: &str = ".sig";
+
+const MAX_PLAN_BYTES: u64 = 16 << 20;
+const MAX_TEXT_BYTES: u64 = 64 << 20;
+const MAX_RUNS: u64 = 1 << 32;
+const MIN_UID_PREFIX: usize = 4;
+const HEADER_SCHEMA: &str = "bitproof/run-header/v1";
+
+/// A run that cannot be found or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The file system failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The plan is damaged.
+    #[error("{}: {source}", path.display())]
+    Plan {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        source: PlanError,
+    },
+    /// The run's header is damaged.
+    #[error("{}: {reason}", path.display())]
+    Header {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The manifest is damaged.
+    #[error("{}: {source}", path.display())]
+    Manifest {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ManifestError,
+    },
+    /// Telemetry is damaged.
+    #[error("{}: {source}", path.display())]
+    Telemetry {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        source: TelemetryError,
+    },
+    /// The ledger is damaged.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The audit log is damaged.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// No run answers to the selector.
+    #[error("no run {selector:?}; there are: {known}")]
+    Unknown {
+        /// What was asked for.
+        selector: String,
+        /// The newest runs.
+        known: String,
+    },
+    /// More than one run answers to the prefix of a uid.
+    #[error("{selector:?} is the beginning of more than one run's uid: {matches}")]
+    Ambiguous {
+        /// What was asked for.
+        selector: String,
+        /// The runs.
+        matches: String,
+    },
+    /// The run was not finished.
+    #[error("run {run} is incomplete: running its pipeline again takes it up where it stopped")]
+    Incomplete {
+        /// Its name.
+        run: String,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    schema: String,
+    run: String,
+    uid: String,
+}
+
+/// The folder of one run.
+#[derive(Debug, Clone)]
+pub struct RunFolder {
+    /// The run's name: the pipeline's (or the given one), a hyphen, a number.
+    pub name: String,
+    /// The run's unique id.
+    pub uid: [u8; 16],
+    /// The plan.
+    pub plan: Plan,
+    dir: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes the folder of a new run under the next free number. Its plan and header appear with it, or not at all.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub fn create(store: &Store, base: &str, plan: Plan) -> Result<Self, RunError> {
+        let _numbering: StoreLock = store.lock_exclusive("numbering")?;
+        let runs = store.runs_dir();
+        fs::create_dir_all(&runs).map_err(FileError::at("create", &runs))?;
+        let number = Self::names(store)?
+            .iter()
+            .filter_map(|n| split_name(n))
+            .filter(|(b, _)| *b == base)
+            .map(|(_, n)| n)
+            .max();
+        let name = format!("{base}-{}", number.map_or(1, |n| n + 1));
+        let uid = random_id()?;
+        let staged = store.staging().join(format!("run-{}", hex(&uid)));
+        fs::create_dir(&staged).map_err(FileError::at("create", &staged))?;
+        let header = Header { schema: HEADER_SCHEMA.to_owned(), run: name.clone(), uid: hex(&uid) };
+        files::write_new(&staged.join(HEADER), &pretty(&header))?;
+        files::write_new(&staged.join(PLAN), &plan.encode())?;
+        files::sync_dir(&staged)?;
+        let dir = runs.join(&name);
+        fs::rename(&staged, &dir).map_err(FileError::at("create", &dir))?;
+        files::sync_dir(&runs)?;
+        Ok(Self { name, uid, plan, dir })
+    }
+
+    /// Opens the folder of the run with exactly this name.
+    ///
+    /// # Errors
+    /// [`RunError`] with the file that is damaged.
+    pub fn open(store: &Store, name: &str) -> Result<Self, RunError> {
+        let dir = store.runs_dir().join(name);
+        let path = dir.join(HEADER);
+        let damaged = |reason: &str| RunError::Header { path: path.clone(), reason: reason.to_owned() };
+        let bytes = files::read_bounded(&path, MAX_TEXT_BYTES)?;
+        let header: Header = serde_json::from_slice(&bytes).map_err(|e| damaged(&e.to_string()))?;
+        if pretty(&header) != bytes || header.schema != HEADER_SCHEMA || header.run != name {
+            return Err(damaged("it is not the header of this run"));
+        }
+        let uid = parse_uid(&header.uid).ok_or_else(|| damaged("its uid is not 32 hex digits"))?;
+        let path = dir.join(PLAN);
+        let plan = Plan::decode(&files::read_bounded(&path, MAX_PLAN_BYTES)?)
+            .map_err(|source| RunError::Plan { path, source })?;
+        Ok(Self { name: name.to_owned(), uid, plan, dir })
+    }
+
+    /// The names of every folder of a run in the store, sorted.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn names(store: &Store) -> Result<Vec<String>, FileError> {
+        let dir = store.runs_dir();
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(FileError::at("read", &dir))? {
+            let entry = entry.map_err(FileError::at("read", &dir))?;
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// A run's name without its number.
+    pub fn base_of(name: &str) -> &str {
+        split_name(name).map_or(name, |(base, _)| base)
+    }
+
+    /// The run's folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The path of a file of the run.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.dir.join(file)
+    }
+
+    /// The unique id in hex.
+    pub fn uid_hex(&self) -> String {
+        hex(&self.uid)
+    }
+
+    /// Reads and checks the ledger.
+    ///
+    /// # Errors
+    /// [`RunError::Ledger`].
+    pub fn ledger(&self) -> Result<LedgerView, RunError> {
+        Ok(LedgerView::read(&self.path(LEDGER), &self.plan)?)
+    }
+
+    /// Reads the manifest.
+    ///
+    /// # Errors
+    /// [`RunError::Manifest`].
+    pub fn manifest(&self) -> Result<Manifest, RunError> {
+        let path = self.path(MANIFEST);
+        let bytes = files::read_bounded(&path, MAX_TEXT_BYTES)?;
+        Manifest::decode(&bytes).map_err(|source| RunError::Manifest { path, source })
+    }
+
+    /// The path of a task's telemetry, relative to the run.
+    pub fn telemetry_path(task: &str) -> String {
+        format!("{TELEMETRY}/{task}.jsonl")
+    }
+
+    /// Reads the telemetry of every task, in the order of the plan.
+    ///
+    /// # Errors
+    /// [`RunError::Telemetry`].
+    pub fn telemetry(&self) -> Result<Vec<Record>, RunError> {
+        let mut records = Vec::new();
+        for task in self.plan.tasks() {
+            let path = self.path(&Self::telemetry_path(&task.spec.id.0));
+            match files::read_bounded(&path, MAX_TEXT_BYTES) {
+                Err(e) if e.is_not_found() => {}
+                read => {
+                    let more = read_jsonl(&read?).map_err(|source| RunError::Telemetry { path, source })?;
+                    records.extend(more);
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    /// What a comparison looks at.
+    ///
+    /// # Errors
+    /// [`RunError`] when the manifest cannot be read.
+    pub fn facts(&self) -> Result<RunFacts, RunError> {
+        Ok(self.facts_with(self.manifest()?.metric_values()))
+    }
+
+    /// As [`RunFolder::facts`], with metrics that are at hand.
+    pub fn facts_with(&self, metrics: BTreeMap<String, f64>) -> RunFacts {
+        let spec = self.plan.spec();
+        let params = spec.tasks.iter().flat_map(|task| {
+            task.params.iter().map(move |(key, value)| (format!("{}.{key}", task.id), value.to_string()))
+        });
+        let code = |native: &bitproof_scheduler::Native| format!("{} v{}", native.kind, native.version);
+        RunFacts {
+            run: self.name.clone(),
+            uid: self.uid_hex(),
+            plan_digest: self.plan.digest().to_string(),
+            data: spec.data.iter().map(|d| (d.name.clone(), d.digest.to_string())).collect(),
+            params: params.collect(),
+            code: spec.tasks.iter().map(|t| (t.id.0.clone(), code(&t.native))).collect(),
+            seed: spec.seed,
+            kernels_spec: spec.numerics,
+            metrics,
+        }
+    }
+
+    /// Every regular file of the folder except the inventory, relative to the store, sorted.
+    ///
+    /// # Errors
+    /// [`FileError`]; also for anything that is neither a file nor a folder.
+    pub fn evidence_files(&self) -> Result<Vec<String>, FileError> {
+        let mut found = Vec::new();
+        let mut folders = vec![(self.dir.clone(), format!("runs/{}", self.name))];
+        while let Some((dir, relative)) = folders.pop() {
+            for entry in fs::read_dir(&dir).map_err(FileError::at("read", &dir))? {
+                let entry = entry.map_err(FileError::at("read", &dir))?;
+                let path = entry.path();
+                let kind = entry.file_type().map_err(FileError::at("read", &path))?;
+                let name = format!("{relative}/{}", entry.file_name().to_string_lossy());
+                if kind.is_dir() {
+                    folders.push((path, name));
+                } else if kind.is_file() {
+                    found.push(name);
+                } else {
+                    let source = std::io::Error::other("neither a file nor a folder");
+                    return Err(FileError { op: "read", path, source });
+                }
+            }
+        }
+        found.retain(|name| *name != format!("runs/{}/{INVENTORY}", self.name));
+        found.sort();
+        Ok(found)
+    }
+}
+
+pub(crate) fn pretty(value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec_pretty(value).expect("it has only text keys");
+    bytes.push(b'\n');
+    bytes
+}
+
+fn parse_uid(text: &str) -> Option<[u8; 16]> {
+    if text.len() != 32 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
+    u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)
+}
+
+/// `digits-3` is number 3 of the base name `digits`.
+fn split_name(name: &str) -> Option<(&str, u64)> {
+    let (base, number) = name.rsplit_once('-')?;
+    let parsed: u64 = number.parse().ok().filter(|&n| n < MAX_RUNS)?;
+    (parsed.to_string() == number).then_some((base, parsed))
+}
+
+/// What the audit log says of a sealed run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seal {
+    /// The head of its ledger.
+    pub ledger_root: ChainHead,
+    /// The digest of its outcome.
+    pub result_root: Digest<ResultKind>,
+    /// The digest of its inventory.
+    pub inventory: Digest<Content>,
+    /// Whether every task ended well.
+    pub succeeded: bool,
+    /// When, as the host claimed.
+    pub claimed_unix_seconds: u64,
+}
+
+/// A verdict as the audit log holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedVerdict {
+    /// What judged.
+    pub kind: VerdictKind,
+    /// The metric.
+    pub metric: String,
+    /// The outcome in a word.
+    pub outcome: String,
+    /// The object that holds the whole verdict.
+    pub verdict: Digest<Content>,
+}
+
+/// What the audit log says of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRow {
+    /// Its name.
+    pub run: String,
+    /// Its unique id.
+    pub uid: [u8; 16],
+    /// Its plan.
+    pub plan: PlanDigest,
+    /// Its seal, once it has one.
+    pub seal: Option<Seal>,
+    /// Its verdicts, in the order of the log.
+    pub verdicts: Vec<RecordedVerdict>,
+}
+
+impl RunRow {
+    /// `passed`, `failed` or `incomplete`.
+    pub fn status(&self) -> &'static str {
+        match &self.seal {
+            None => "incomplete",
+            Some(seal) if seal.succeeded && self.verdicts.iter().all(|v| v.outcome != "fail") => "passed",
+            Some(_) => "failed",
+        }
+    }
+
+    /// The name without its number.
+    pub fn base(&self) -> &str {
+        RunFolder::base_of(&self.run)
+    }
+}
+
+/// Every run of a store, in the order of the audit log.
+#[derive(Debug, Clone, Default)]
+pub struct RunIndex {
+    /// The runs, oldest first.
+    pub rows: Vec<RunRow>,
+}
+
+impl RunIndex {
+    /// Reads and folds a store's audit log.
+    ///
+    /// # Errors
+    /// [`RunError::Audit`] when the log is damaged.
+    pub fn read(store: &Store) -> Result<Self, RunError> {
+        Ok(Self::new(&store.read_audit(&[])?))
+    }
+
+    /// Folds an audit log.
+    pub fn new(audit: &AuditView) -> Self {
+        let mut rows: Vec<RunRow> = Vec::new();
+        for leaf in &audit.leaves {
+            match &leaf.event.body {
+                EventBody::RunPlanned { run, uid, plan } => rows.push(RunRow {
+                    run: run.clone(),
+                    uid: *uid,
+                    plan: *plan,
+                    seal: None,
+                    verdicts: Vec::new(),
+                }),
+                EventBody::RunSealed { uid, ledger_root, result_root, inventory, succeeded, .. } => {
+                    if let Some(row) = rows.iter_mut().find(|r| r.uid == *uid) {
+                        row.seal = Some(Seal {
+                            ledger_root: *ledger_root,
+                            result_root: *result_root,
+                            inventory: *inventory,
+                            succeeded: *succeeded,
+                            claimed_unix_seconds: leaf.event.claimed_unix_seconds,
+                        });
+                    }
+                }
+                EventBody::VerdictRecorded { uid, kind, metric, outcome, verdict } => {
+                    if let Some(row) = rows.iter_mut().find(|r| r.uid == *uid) {
+                        row.verdicts.push(RecordedVerdict {
+                            kind: *kind,
+                            metric: metric.clone(),
+                            outcome: outcome.clone(),
+                            verdict: *verdict,
+                        });
+                    }
+                }
+                EventBody::StoreCreated { .. } | EventBody::KeyEnrolled { .. } => {}
+            }
+        }
+        Self { rows }
+    }
+
+    /// The run that a selector names: a name, `latest`, `latest:NAME`, or the beginning of a uid.
+    /// `latest` is the newest sealed run.
+    ///
+    /// # Errors
+    /// [`RunError::Unknown`], [`RunError::Ambiguous`].
+    pub fn resolve(&self, selector: &str) -> Result<&RunRow, RunError> {
+        if let Some(row) = self.latest(selector, |row| row.seal.is_some()) {
+            return Ok(row);
+        }
+        if let Some(row) = self.rows.iter().find(|r| r.run == selector) {
+            return Ok(row);
+        }
+        let by_uid: Vec<&RunRow> = if selector.len() >= MIN_UID_PREFIX {
+            self.rows.iter().filter(|r| hex(&r.uid).starts_with(selector)).collect()
+        } else {
+            Vec::new()
+        };
+        match by_uid[..] {
+            [one] => Ok(one),
+            [] => {
+                let newest: Vec<&str> = self.rows.iter().rev().take(5).map(|r| r.run.as_str()).collect();
+                let known = if newest.is_empty() { "none yet".to_owned() } else { newest.join(", ") };
+                Err(RunError::Unknown { selector: selector.to_owned(), known })
+            }
+            _ => {
+                let matches = by_uid.iter().map(|r| r.run.as_str()).collect::<Vec<_>>().join(", ");
+                Err(RunError::Ambiguous { selector: selector.to_owned(), matches })
+            }
+        }
+    }
+
+    /// The run that a gate's baseline names, as seen from the run `of`: another run than itself that was sealed; for
+    /// `latest` and `latest:NAME` one that passed, so that a bad run does not become the measure of the next.
+    pub fn baseline(&self, selector: &str, of: &[u8; 16]) -> Option<&RunRow> {
+        let earlier = self.rows.iter().position(|r| r.uid == *of).unwrap_or(self.rows.len());
+        let before = Self { rows: self.rows[..earlier].to_vec() };
+        let found = match before.latest(selector, |row| row.status() == "passed") {
+            Some(row) => row.uid,
+            None if selector == "latest" || selector.starts_with("latest:") => return None,
+            None => self.resolve(selector).ok().filter(|r| r.seal.is_some() && r.uid != *of)?.uid,
+        };
+        self.rows.iter().find(|r| r.uid == found)
+    }
+
+    fn latest(&self, selector: &str, wanted: impl Fn(&RunRow) -> bool) -> Option<&RunRow> {
+        let base = match selector.strip_prefix("latest") {
+            Some("") => None,
+            Some(rest) => Some(rest.strip_prefix(':')?),
+            None => return None,
+        };
+        self.rows.iter().rev().find(|r| wanted(r) && base.is_none_or(|b| r.base() == b))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(run: &str, uid: u8, outcome: Option<&str>) -> RunRow {
+        let seal = outcome.map(|_| Seal {
+            ledger_root: Digest::from_bytes([0; 32]),
+            result_root: Digest::from_bytes([0; 32]),
+            inventory: Digest::from_bytes([0; 32]),
+            succeeded: true,
+            claimed_unix_seconds: 0,
+        });
+        let verdict = |outcome: &str| RecordedVerdict {
+            kind: VerdictKind::Gate,
+            metric: "m".to_owned(),
+            outcome: outcome.to_owned(),
+            verdict: Digest::from_bytes([0; 32]),
+        };
+        let verdicts = outcome.map(verdict).into_iter().collect();
+        RunRow { run: run.to_owned(), uid: [uid; 16], plan: Digest::from_bytes([0; 32]), seal, verdicts }
+    }
+
+    #[test]
+    fn selectors_and_baselines() {
+        let index = RunIndex {
+            rows: vec![
+                row("a-1", 0x11, Some("pass")),
+                row("b-1", 0x12, Some("pass")),
+                row("a-2", 0x22, Some("fail")),
+                row("a-3", 0x33, Some("pass")),
+                row("a-4", 0x44, None),
+            ],
+        };
+        let resolve = |s: &str| index.resolve(s).map(|r| r.run.clone()).map_err(|e| e.to_string());
+        assert_eq!(resolve("latest").unwrap(), "a-3");
+        assert_eq!(resolve("latest:b").unwrap(), "b-1");
+        assert_eq!(resolve("a-4").unwrap(), "a-4");
+        assert_eq!(resolve("2222").unwrap(), "a-2");
+        assert_eq!(resolve("c-1").unwrap_err(), "no run \"c-1\"; there are: a-4, a-3, a-2, b-1, a-1");
+        let baseline = |s: &str, of: u8| index.baseline(s, &[of; 16]).map(|r| r.run.clone());
+        assert_eq!(baseline("latest:a", 0x33).as_deref(), Some("a-1"), "a failed run is no baseline");
+        assert_eq!(baseline("latest:a", 0x11), None);
+        assert_eq!(baseline("a-2", 0x33).as_deref(), Some("a-2"));
+        assert_eq!(baseline("a-3", 0x33), None, "a run is not its own baseline");
+        assert_eq!(baseline("a-4", 0x33), None, "an unsealed run is no baseline");
+    }
+}

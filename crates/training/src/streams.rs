@@ -1,0 +1,40 @@
+//! Keys of random streams: derived from the run's seed, the task and the purpose, so that no two uses share a stream.
+
+use bincode::Encode;
+use bitproof_core_ledger::digest::{Digest, StreamKind};
+use bitproof_kernels::StreamKey;
+
+/// What a stream is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode)]
+pub enum Purpose {
+    /// The order in which rows are dealt to train, valid and test.
+    Split,
+    /// Initial weights.
+    Init,
+    /// The order of the rows in an epoch.
+    Shuffle {
+        /// The epoch, from 0.
+        epoch: u32,
+    },
+}
+
+/// The key of the stream for a purpose: the first eight bytes of a derived digest.
+pub fn stream_key(seed: u64, task: &str, purpose: Purpose) -> StreamKey {
+    let digest = Digest::<StreamKind>::of(&(seed, task, purpose));
+    StreamKey::from_bytes(*digest.as_bytes().first_chunk().expect("a digest has 32 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_of_the_key_matters() {
+        let base = stream_key(1, "train", Purpose::Shuffle { epoch: 0 });
+        assert_eq!(base, stream_key(1, "train", Purpose::Shuffle { epoch: 0 }));
+        assert_ne!(base, stream_key(2, "train", Purpose::Shuffle { epoch: 0 }));
+        assert_ne!(base, stream_key(1, "other", Purpose::Shuffle { epoch: 0 }));
+        assert_ne!(base, stream_key(1, "train", Purpose::Shuffle { epoch: 1 }));
+        assert_ne!(base, stream_key(1, "train", Purpose::Init));
+    }
+}

@@ -1,0 +1,320 @@
+//! One run from the pipeline file to the acknowledged seal.
+//!
+//! [`prepare`] reads and checks everything and writes nothing. [`run`] then makes or takes up a run, executes what its
+//! ledger lacks, seals it, judges it, and returns when a signed tree head covers all of it. The order of what becomes
+//! durable is: ledger, inventory, leaves, head.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bitproof_core_ledger::canon;
+use bitproof_core_ledger::clock::{rfc3339, Clock};
+use bitproof_core_ledger::events::EventBody;
+use bitproof_core_ledger::files::{self, FileError};
+use bitproof_core_ledger::inventory::Inventory;
+use bitproof_core_ledger::keys::KeyFolder;
+use bitproof_core_ledger::objects::{ObjectId, Objects};
+use bitproof_core_ledger::signature;
+use bitproof_core_ledger::store::StoreLock;
+use bitproof_experiment_graph::MetricSet;
+use bitproof_scheduler::cache::Cache;
+use bitproof_scheduler::dispatch::{execute, Execution};
+use bitproof_scheduler::ledger::{Entry, Ledger, Outcome};
+use bitproof_scheduler::{Plan, PlanDigest};
+use bitproof_telemetry::Collector;
+
+mod error;
+mod prepare;
+mod report;
+mod worker;
+
+pub use error::{FailureKind, WorkflowError};
+pub use prepare::{prepare, Prepared, RunRequest};
+pub use report::{RunReport, RunStatus, TaskReport, TaskState};
+pub use worker::{execute_task, DataFiles};
+
+use crate::evidence::{self, Evidence, Host};
+use crate::judge;
+use crate::manifest::Manifest;
+use crate::recorder::Recorder;
+use crate::run_folder::{
+    pretty, RunFolder, RunIndex, RunRow, ARTIFACTS, EVIDENCE, INVENTORY, LEDGER, MANIFEST, SIGNATURE_SUFFIX,
+    TELEMETRY,
+};
+use crate::stages;
+use worker::Worker;
+
+/// What a run needs of its surroundings.
+pub struct Surroundings<'a> {
+    /// The store's folder; made when it does not exist.
+    pub store_root: PathBuf,
+    /// The user's keys; made when they do not exist.
+    pub keys: &'a KeyFolder,
+    /// The folder of caches, one for each store; `None` runs without.
+    pub cache_root: Option<PathBuf>,
+    /// Collects telemetry; its layer is part of the current `tracing` subscriber.
+    pub collector: &'a Collector,
+    /// Wall-clock time, as a claim.
+    pub clock: &'a dyn Clock,
+    /// The user's name, as a claim.
+    pub user: String,
+    /// The instruction set that the kernels use.
+    pub isa: &'static str,
+}
+
+/// Runs what was prepared; takes up an interrupted run of the same plan.
+///
+/// # Errors
+/// [`WorkflowError`]. What was committed before stays, and the same call goes on from there.
+#[tracing::instrument(level = "info", skip_all, fields(pipeline = prepared.plan.spec().pipeline))]
+pub fn run(
+    around: &Surroundings<'_>,
+    prepared: &Prepared,
+    request: &RunRequest,
+) -> Result<RunReport, WorkflowError> {
+    let began = around.collector.now_ns();
+    let rss_before = bitproof_telemetry::rss_bytes();
+    let started = rfc3339(around.clock.unix_seconds());
+    let host = Host::observe(&around.user, around.isa);
+    let recorder = Recorder::open(&around.store_root, around.keys, around.clock, &around.user, &host.host)?;
+    let objects = recorder.store.objects();
+    prepared.keep_data(&objects)?;
+    let Claimed { folder, row, resumed, _lock } = claim(&recorder, &prepared.plan, request)?;
+    tracing::info!(run = folder.name, resumed, tasks = folder.plan.len(), "run begins");
+    recorder.record(&[planned_event(&folder)])?;
+
+    let cache =
+        around.cache_root.as_ref().map(|root| Cache::new(&root.join(recorder.store.id()).join("actions")));
+    let worker =
+        Worker::new(&recorder.store, &folder, cache, around.collector, prepared.data_files(), request);
+    let seal = row.and_then(|row| row.seal);
+    let (mut ledger, committed) = Ledger::open(&folder.path(LEDGER), &folder.plan)?;
+    worker.adopt_committed(&committed)?;
+    let resumed_at = committed.len();
+    fs::create_dir_all(folder.path(TELEMETRY)).map_err(FileError::at("create", &folder.path(TELEMETRY)))?;
+    let execution = execute(&folder.plan, &worker, &mut ledger, committed, request.workers)?;
+    let metrics = collect_metrics(&objects, &execution.entries)?;
+    let cached_from = worker.cached_from();
+
+    if seal.is_none() {
+        let evidence = Evidence {
+            schema: evidence::SCHEMA.to_owned(),
+            run: folder.name.clone(),
+            uid: folder.uid_hex(),
+            started,
+            sealed: rfc3339(around.clock.unix_seconds()),
+            host,
+            git: request.pipeline_path.parent().and_then(|dir| evidence::git_state(&absolute(dir))),
+            workers: request.workers,
+            threads: request.threads,
+            cached_from: cached_from.clone(),
+            failures: execution.failures.iter().map(|(task, why)| (task.to_string(), why.clone())).collect(),
+        };
+        write_sealed_files(&recorder, &folder, &execution, &metrics, &evidence)?;
+    }
+    let sealed = sealed_event(&folder, &execution, &ledger)?;
+    let facts = folder.facts_with(metrics.finals());
+    let records = folder.telemetry()?;
+    let budgets =
+        judge::judge_budgets(&recorder.store, &folder, &records, &judge::plan_budgets(&folder.plan)?)?;
+    let index = RunIndex::read(&recorder.store)?;
+    let gates = judge::plan_gates(&folder.plan)?;
+    let gates = judge::judge_gates(&recorder.store, &index, &folder, &facts, &gates, None)?;
+    let mut events = vec![sealed];
+    events.extend(judge::verdict_events(folder.uid, &gates, &budgets));
+    let head = recorder.record(&events)?;
+    tracing::info!(run = folder.name, ledger_root = %ledger.root(), tree_size = head.size, "run sealed");
+
+    let mut report = RunReport::new(&folder, &execution, &metrics, gates, budgets, &records, &cached_from);
+    report.head = Some(head);
+    report.resumed_at = resumed.then_some(resumed_at);
+    report.new_keys = recorder.new_keys.clone();
+    report.new_store = recorder.new_store;
+    report.store = recorder.store.root().to_owned();
+    report.wall_ns = around.collector.now_ns().saturating_sub(began);
+    report.peak_rss_bytes = bitproof_telemetry::peak_rss_bytes();
+    report.memory_delta_bytes =
+        rss_before.zip(bitproof_telemetry::rss_bytes()).map(|(before, after)| after as i64 - before as i64);
+    Ok(report)
+}
+
+/// `git -C ""` is refused; the folder of a bare file name is the current one.
+fn absolute(dir: &Path) -> PathBuf {
+    if dir.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        dir.to_owned()
+    }
+}
+
+struct Claimed {
+    folder: RunFolder,
+    row: Option<RunRow>,
+    resumed: bool,
+    _lock: StoreLock,
+}
+
+/// Takes up the oldest run of this plan that is unfinished and that no other process holds, or makes a new one.
+fn claim(recorder: &Recorder<'_>, plan: &Plan, request: &RunRequest) -> Result<Claimed, WorkflowError> {
+    let store = &recorder.store;
+    let base = request.name.as_deref().unwrap_or(&plan.spec().pipeline);
+    let verdicts = judge::plan_gates(plan)?.len() + judge::plan_budgets(plan)?.len();
+    let unfinished = |row: &&RunRow| {
+        row.plan == plan.digest()
+            && row.base() == base
+            && (row.seal.is_none() || row.verdicts.len() < verdicts)
+    };
+    let index = RunIndex::read(store)?;
+    for row in index.rows.iter().filter(unfinished) {
+        let Some(lock) = store.try_lock(&format!("run-{}", row.run))? else { continue };
+        // It may have been finished while its lock was waited for.
+        let index = RunIndex::read(store)?;
+        if let Some(row) = index.rows.iter().filter(unfinished).find(|r| r.uid == row.uid) {
+            let folder = RunFolder::open(store, &row.run)?;
+            return Ok(Claimed { folder, row: Some(row.clone()), resumed: true, _lock: lock });
+        }
+    }
+    // A run whose folder appeared, but whose leaf did not, is also taken up.
+    for name in unannounced(store, &index, plan.digest(), base)? {
+        if let Some(lock) = store.try_lock(&format!("run-{name}"))? {
+            return Ok(Claimed {
+                folder: RunFolder::open(store, &name)?,
+                row: None,
+                resumed: true,
+                _lock: lock,
+            });
+        }
+    }
+    loop {
+        let folder = RunFolder::create(store, base, plan.clone())?;
+        // Between the folder and its lock another process may have taken the folder for an interrupted run.
+        if let Some(lock) = store.try_lock(&format!("run-{}", folder.name))? {
+            return Ok(Claimed { folder, row: None, resumed: false, _lock: lock });
+        }
+    }
+}
+
+fn unannounced(
+    store: &bitproof_core_ledger::Store,
+    index: &RunIndex,
+    plan: PlanDigest,
+    base: &str,
+) -> Result<Vec<String>, WorkflowError> {
+    let announced: BTreeSet<&str> = index.rows.iter().map(|r| r.run.as_str()).collect();
+    let mut found = Vec::new();
+    for name in RunFolder::names(store)?.into_iter().filter(|n| !announced.contains(n.as_str())) {
+        let folder = RunFolder::open(store, &name)?;
+        if folder.plan.digest() == plan && RunFolder::base_of(&name) == base {
+            found.push(name);
+        }
+    }
+    Ok(found)
+}
+
+fn planned_event(folder: &RunFolder) -> EventBody {
+    EventBody::RunPlanned { run: folder.name.clone(), uid: folder.uid, plan: folder.plan.digest() }
+}
+
+fn sealed_event(
+    folder: &RunFolder,
+    execution: &Execution,
+    ledger: &Ledger,
+) -> Result<EventBody, WorkflowError> {
+    let inventory =
+        files::read_bounded(&folder.path(INVENTORY), bitproof_core_ledger::limits::CANON_BYTES as u64)?;
+    Ok(EventBody::RunSealed {
+        run: folder.name.clone(),
+        uid: folder.uid,
+        plan: folder.plan.digest(),
+        ledger_root: ledger.root(),
+        result_root: bitproof_scheduler::ledger::result_root(&execution.entries),
+        inventory: ObjectId::of_bytes(&inventory),
+        succeeded: execution.failures.is_empty()
+            && execution.entries.iter().all(|e| matches!(e.outcome, Outcome::Done { .. })),
+    })
+}
+
+/// The metrics that the tasks of a run recorded, merged.
+///
+/// # Errors
+/// [`WorkflowError`] when an object is missing or damaged.
+pub fn collect_metrics(objects: &Objects, entries: &[Entry]) -> Result<MetricSet, WorkflowError> {
+    let mut all = MetricSet::default();
+    for entry in entries {
+        if let Some(id) = entry.output(stages::METRICS) {
+            let set = MetricSet::from_json(&objects.get(&id)?)
+                .map_err(|source| WorkflowError::Metrics { task: entry.task.to_string(), source })?;
+            all.merge(&set);
+        }
+    }
+    Ok(all)
+}
+
+/// Writes everything that the seal covers. Repeated after a crash it writes the same names again.
+fn write_sealed_files(
+    recorder: &Recorder<'_>,
+    folder: &RunFolder,
+    execution: &Execution,
+    metrics: &MetricSet,
+    evidence: &Evidence,
+) -> Result<(), WorkflowError> {
+    let staging = recorder.store.staging();
+    let write = |path: &Path, bytes: &[u8]| files::replace(&staging, path, bytes);
+    let signed = |path: &Path, bytes: &[u8]| -> Result<(), WorkflowError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        write(path, bytes)?;
+        let signature = signature::sign(&name, bytes, &recorder.artifact_key)?;
+        Ok(write(&path.with_file_name(format!("{name}{SIGNATURE_SUFFIX}")), signature.as_bytes())?)
+    };
+    for (task, entry) in folder.plan.tasks().zip(&execution.entries) {
+        if task.spec.native.kind != stages::PACKAGE {
+            continue;
+        }
+        let Outcome::Done { outputs } = &entry.outcome else { continue };
+        let dir = folder.path(ARTIFACTS).join(&task.spec.id.0);
+        fs::create_dir_all(&dir).map_err(FileError::at("create", &dir))?;
+        for (output, id) in outputs {
+            let bytes = recorder.store.objects().get(id)?;
+            let path = dir.join(stages::package_file(output));
+            if output == stages::MODEL {
+                signed(&path, &bytes)?;
+            } else {
+                write(&path, &bytes)?;
+            }
+        }
+        files::sync_dir(&folder.path(ARTIFACTS))?;
+    }
+    let manifest = Manifest::new(&folder.plan, &execution.entries, metrics);
+    signed(&folder.path(MANIFEST), &manifest.encode())?;
+    write(&folder.path(EVIDENCE), &pretty(evidence))?;
+    let mut paths = folder.evidence_files()?;
+    let objects = recorder.store.objects();
+    paths.extend(closure(folder, &execution.entries, &objects).iter().map(object_path));
+    let inventory = Inventory::take(recorder.store.root(), paths)?;
+    Ok(write(&folder.path(INVENTORY), &inventory.encode())?)
+}
+
+fn object_path(id: &ObjectId) -> String {
+    format!("objects/{}", Objects::relative_path(id))
+}
+
+/// The objects that a run's plan and ledger reach. Data that the store does not keep is not among them.
+pub fn closure(folder: &RunFolder, entries: &[Entry], objects: &Objects) -> BTreeSet<ObjectId> {
+    let outputs = entries.iter().filter_map(|e| match &e.outcome {
+        Outcome::Done { outputs } => Some(outputs.iter().map(|(_, id)| *id)),
+        _ => None,
+    });
+    let data = folder.plan.spec().data.iter().map(|d| d.digest).filter(|id| objects.contains(id));
+    outputs.flatten().chain(data).collect()
+}
+
+/// The policy that a plan binds besides its tasks, in canonical bytes.
+pub(crate) fn policy_of(pipeline: &crate::pipeline::Pipeline) -> BTreeMap<String, Vec<u8>> {
+    let budgets: Vec<judge::BudgetPolicy> = pipeline.budgets.iter().map(prepare::budget_policy).collect();
+    [
+        (judge::GATES.to_owned(), canon::encode(&pipeline.gates)),
+        (judge::BUDGETS.to_owned(), canon::encode(&budgets)),
+    ]
+    .into()
+}

@@ -1,0 +1,211 @@
+//! Everything that can keep a run from its end, and what kind of answer each is.
+
+use std::path::PathBuf;
+
+use bitproof_core_ledger::events::AuditError;
+use bitproof_core_ledger::files::FileError;
+use bitproof_core_ledger::inventory::InventoryError;
+use bitproof_core_ledger::keys::KeyError;
+use bitproof_core_ledger::log::LogError;
+use bitproof_core_ledger::note::NoteError;
+use bitproof_core_ledger::objects::ObjectError;
+use bitproof_core_ledger::store::StoreError;
+use bitproof_experiment_graph::MetricError;
+use bitproof_scheduler::dispatch::DispatchError;
+use bitproof_scheduler::ledger::LedgerError;
+use bitproof_scheduler::PlanError;
+
+use crate::data::DataError;
+use crate::judge::JudgeError;
+use crate::pipeline::PipelineError;
+use crate::recorder::RecorderError;
+use crate::run_folder::RunError;
+
+/// What an error says to whoever called: the exit codes of the command line stand for these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Evidence is damaged, or a check says no.
+    No,
+    /// The user named something that is not right; nothing was written.
+    Usage,
+    /// It could not be done here and now.
+    CouldNot,
+}
+
+/// A run that could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkflowError {
+    /// The pipeline file is not right.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// The pipeline file, or a data file that it names, cannot be read.
+    #[error("{place}cannot read {}: {source}\n  hint: {hint}", path.display())]
+    Unreadable {
+        /// Where in the pipeline it is named, with a colon and a space at the end; empty for the pipeline itself.
+        place: String,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+        /// What to do.
+        hint: String,
+    },
+    /// A data file is not the one that is pinned.
+    #[error("{place}: {} does not have the pinned digest\n  expected {expected}\n  got      {got}\n  hint: restore the file, or pin the new digest if the change is meant", path.display())]
+    Pin {
+        /// Where the pin stands.
+        place: String,
+        /// The file.
+        path: PathBuf,
+        /// The pinned digest.
+        expected: String,
+        /// The file's digest.
+        got: String,
+    },
+    /// A data file's content is not right.
+    #[error("{}: {source}\n  hint: {hint}", path.display())]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with row and column.
+        source: DataError,
+        /// What to do.
+        hint: String,
+    },
+    /// A file was supplied for a data input that the pipeline does not have.
+    #[error("--data {name}: the pipeline has no [data.{name}]\n  hint: it has {known}")]
+    UnknownData {
+        /// The name.
+        name: String,
+        /// The names that there are.
+        known: String,
+    },
+    /// A stage cannot work with this data.
+    #[error("{place}: {reason}\n  hint: {hint}")]
+    Stage {
+        /// Where the stage stands.
+        place: String,
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The tasks cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The store, its keys or its audit log failed.
+    #[error(transparent)]
+    Recorder(#[from] RecorderError),
+    /// The store could not be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A run could not be read.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The execution stopped.
+    #[error(transparent)]
+    Dispatch(#[from] DispatchError),
+    /// An object failed.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// The file system failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The inventory could not be taken.
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
+    /// A file could not be signed.
+    #[error(transparent)]
+    Note(#[from] NoteError),
+    /// The run could not be judged.
+    #[error(transparent)]
+    Judge(#[from] JudgeError),
+    /// A task's metrics are not readable.
+    #[error("the metrics of task {task} are damaged: {source}")]
+    Metrics {
+        /// The task.
+        task: String,
+        /// What is wrong.
+        source: MetricError,
+    },
+}
+
+impl WorkflowError {
+    /// What kind of answer it is.
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Pipeline(_)
+            | Self::Unreadable { .. }
+            | Self::Pin { .. }
+            | Self::Data { .. }
+            | Self::UnknownData { .. }
+            | Self::Stage { .. }
+            | Self::Plan(_)
+            | Self::Judge(JudgeError::Budget { .. }) => FailureKind::Usage,
+            Self::Recorder(RecorderError::Key(
+                KeyError::TooOpen { .. } | KeyError::Malformed { .. } | KeyError::Exists { .. },
+            )) => FailureKind::Usage,
+            Self::Recorder(error) => match error {
+                RecorderError::File(_) | RecorderError::Key(_) | RecorderError::Note(_) => {
+                    FailureKind::CouldNot
+                }
+                RecorderError::Store(error) => store_kind(error),
+                RecorderError::Audit(error) => audit_kind(error),
+                RecorderError::Description { .. } => FailureKind::No,
+            },
+            Self::Store(error) | Self::Run(RunError::Store(error)) => store_kind(error),
+            Self::Run(error) => run_kind(error),
+            Self::Judge(JudgeError::Run(error)) => run_kind(error),
+            Self::Ledger(LedgerError::Log(LogError::File(_)))
+            | Self::Dispatch(_)
+            | Self::File(_)
+            | Self::Note(_)
+            | Self::Inventory(InventoryError::File(_))
+            | Self::Object(ObjectError::File(_))
+            | Self::Judge(JudgeError::Object(ObjectError::File(_))) => FailureKind::CouldNot,
+            Self::Ledger(_)
+            | Self::Inventory(_)
+            | Self::Object(_)
+            | Self::Metrics { .. }
+            | Self::Judge(_) => FailureKind::No,
+        }
+    }
+}
+
+fn audit_kind(error: &AuditError) -> FailureKind {
+    match error {
+        AuditError::File(_) | AuditError::Log(LogError::File(_)) => FailureKind::CouldNot,
+        _ => FailureKind::No,
+    }
+}
+
+fn store_kind(error: &StoreError) -> FailureKind {
+    match error {
+        StoreError::Missing { .. } => FailureKind::Usage,
+        StoreError::Malformed { .. } => FailureKind::No,
+        _ => FailureKind::CouldNot,
+    }
+}
+
+/// What kind of answer an error about a run is.
+pub(crate) fn run_kind(error: &RunError) -> FailureKind {
+    match error {
+        RunError::Unknown { .. } | RunError::Ambiguous { .. } => FailureKind::Usage,
+        RunError::File(error) if error.is_not_found() => FailureKind::No,
+        RunError::File(_) | RunError::Incomplete { .. } => FailureKind::CouldNot,
+        RunError::Store(error) => store_kind(error),
+        RunError::Audit(error) => audit_kind(error),
+        _ => FailureKind::No,
+    }
+}
+
+impl RunError {
+    /// What kind of answer it is.
+    pub fn kind(&self) -> FailureKind {
+        run_kind(self)
+    }
+}

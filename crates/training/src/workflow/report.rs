@@ -1,0 +1,175 @@
+//! What a run says of itself when it is done.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bitproof_core_ledger::chain::ChainHead;
+use bitproof_core_ledger::digest::{Digest, ResultKind};
+use bitproof_core_ledger::note::TreeHead;
+use bitproof_experiment_graph::{GateOutcome, MetricSet};
+use bitproof_scheduler::dispatch::Execution;
+use bitproof_scheduler::ledger::{ledger_root, result_root, Outcome};
+use bitproof_scheduler::PlanDigest;
+use bitproof_telemetry::{BudgetOutcome, Record};
+
+use crate::judge::{JudgedBudget, JudgedGate};
+use crate::run_folder::RunFolder;
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunStatus {
+    /// Every task ended well, and no gate or budget failed.
+    Passed,
+    /// A task, a gate or a budget failed.
+    Failed,
+}
+
+impl RunStatus {
+    /// `passed` or `failed`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How a task came to its end in this run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskState {
+    /// It was executed.
+    Executed,
+    /// Its result was taken from the run of that name.
+    Cached(String),
+    /// It failed by itself, with this message where it failed just now.
+    Failed(Option<String>),
+    /// That task failed before it.
+    Skipped(String),
+}
+
+/// A task in the report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskReport {
+    /// Its name.
+    pub task: String,
+    /// The name of its lane.
+    pub lane: String,
+    /// Its planned start.
+    pub tick: u64,
+    /// How it ended.
+    pub state: TaskState,
+    /// How long it took, in the run that executed it.
+    pub wall_ns: Option<i64>,
+    /// By how much the process grew, in the run that executed it.
+    pub memory_delta_bytes: Option<i64>,
+}
+
+/// A finished run.
+#[derive(Debug, Clone)]
+pub struct RunReport {
+    /// Its name.
+    pub run: String,
+    /// Its unique id.
+    pub uid: String,
+    /// How it ended.
+    pub status: RunStatus,
+    /// The head of its ledger.
+    pub ledger_root: ChainHead,
+    /// The digest of its outcome.
+    pub result_root: Digest<ResultKind>,
+    /// Its plan.
+    pub plan_digest: PlanDigest,
+    /// Its tasks in commit order; those that were never committed are absent.
+    pub tasks: Vec<TaskReport>,
+    /// The last value of each metric.
+    pub metrics: BTreeMap<String, f64>,
+    /// Its gates.
+    pub gates: Vec<JudgedGate>,
+    /// Its budgets.
+    pub budgets: Vec<JudgedBudget>,
+    /// The signed tree head that covers it.
+    pub head: Option<TreeHead>,
+    /// How many tasks an interrupted process had committed.
+    pub resumed_at: Option<usize>,
+    /// Key files that were made for it.
+    pub new_keys: Vec<PathBuf>,
+    /// Whether the store was made for it.
+    pub new_store: bool,
+    /// The store.
+    pub store: PathBuf,
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// How long it took.
+    pub wall_ns: u64,
+    /// By how much the process grew.
+    pub memory_delta_bytes: Option<i64>,
+    /// The most memory that the process had.
+    pub peak_rss_bytes: Option<u64>,
+}
+
+impl RunReport {
+    pub(super) fn new(
+        folder: &RunFolder,
+        execution: &Execution,
+        metrics: &MetricSet,
+        gates: Vec<JudgedGate>,
+        budgets: Vec<JudgedBudget>,
+        records: &[Record],
+        cached_from: &BTreeMap<String, String>,
+    ) -> Self {
+        let measured = |task: &str, name: &str| {
+            let of_task = |r: &&Record| r.name == name && r.tags.get("task").is_some_and(|t| t == task);
+            records.iter().find(of_task).map(|r| r.value)
+        };
+        let failure =
+            |task: &str| execution.failures.iter().find(|(id, _)| id.0 == task).map(|(_, why)| why.clone());
+        let tasks: Vec<TaskReport> = execution
+            .entries
+            .iter()
+            .map(|entry| {
+                let task = entry.task.0.clone();
+                let state = match &entry.outcome {
+                    Outcome::Done { .. } => cached_from
+                        .get(&task)
+                        .map_or(TaskState::Executed, |run| TaskState::Cached(run.clone())),
+                    Outcome::Failed => TaskState::Failed(failure(&task)),
+                    Outcome::Skipped { cause } => TaskState::Skipped(cause.to_string()),
+                };
+                TaskReport {
+                    lane: folder.plan.spec().lanes[entry.lane as usize].clone(),
+                    tick: entry.tick,
+                    state,
+                    wall_ns: measured(&task, "stage/wall_ns"),
+                    memory_delta_bytes: measured(&task, "stage/memory_delta_bytes"),
+                    task,
+                }
+            })
+            .collect();
+        let ended_well = tasks.iter().all(|t| matches!(t.state, TaskState::Executed | TaskState::Cached(_)));
+        let judged_well = gates.iter().all(|g| g.verdict.outcome != GateOutcome::Fail)
+            && budgets
+                .iter()
+                .all(|b| !matches!(b.verdict.outcome, BudgetOutcome::Fail | BudgetOutcome::Missing));
+        Self {
+            run: folder.name.clone(),
+            uid: folder.uid_hex(),
+            status: if ended_well && judged_well { RunStatus::Passed } else { RunStatus::Failed },
+            ledger_root: ledger_root(&folder.plan, &execution.entries),
+            result_root: result_root(&execution.entries),
+            plan_digest: folder.plan.digest(),
+            tasks,
+            metrics: metrics.finals(),
+            gates,
+            budgets,
+            head: None,
+            resumed_at: None,
+            new_keys: Vec::new(),
+            new_store: false,
+            store: PathBuf::new(),
+            folder: folder.dir().to_owned(),
+            wall_ns: 0,
+            memory_delta_bytes: None,
+            peak_rss_bytes: None,
+        }
+    }
+}
