@@ -1,0 +1,27 @@
+//! Judges what is on disk: verification of evidence, and replay of whole runs.
+//!
+//! # Invariants
+//! - No byte is trusted that was not hashed, and no store is written to.
+//! - Corruption is a finding with a file and an offset, never a panic.
+//! - What cannot be shown from the store alone is said ([`VerifyReport::not_provable_here`]).
+//!
+//! # Where to start
+//! [`verify()`] checks a run's evidence and the audit log; [`replay()`] executes a run again and compares the bits.
+//!
+//! ```no_run
+//! use bitproof_audit::{verify, Scope};
+//! use bitproof_core_ledger::Store;
+//!
+//! let store = Store::open(std::path::Path::new(".bitproof"))?;
+//! let report = verify(&store, &Scope::Run("latest".into()), &[])?;
+//! assert!(report.ok(), "{:?}", report.findings);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod divergence;
+mod replay;
+mod verify;
+
+pub use divergence::{Difference, Divergence, TensorDifference};
+pub use replay::{replay, ReplayError, ReplayOutcome, ReplayReport, ReplayRequest};
+pub use verify::{verify, Finding, Scope, Severity, VerifyError, VerifyReport};

@@ -1,0 +1,686 @@
+//! Verification: every byte of a run's evidence is hashed and held against what the signed audit log says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use bitproof_core_ledger::digest::{Content, Digest};
+use bitproof_core_ledger::events::{AuditError, AuditView, EventBody, VerdictKind};
+use bitproof_core_ledger::files::{self, FileError};
+use bitproof_core_ledger::inventory::{Inventory, InventoryEntry};
+use bitproof_core_ledger::limits::{CANON_BYTES, OBJECT_IN_MEMORY_BYTES};
+use bitproof_core_ledger::log::LogError;
+use bitproof_core_ledger::note::NoteKey;
+use bitproof_core_ledger::objects::{ObjectError, ObjectId, Objects};
+use bitproof_core_ledger::signature;
+use bitproof_core_ledger::store::{Store, StoreError, STORE_FILE};
+use bitproof_experiment_graph::verify_receipt;
+use bitproof_scheduler::ledger::{result_root, Entry, LedgerError, LedgerView, Outcome};
+use bitproof_scheduler::{action_digest, InputSource, Plan};
+use bitproof_training::manifest::Manifest;
+use bitproof_training::run_folder::{
+    RunError, RunFolder, RunIndex, RunRow, INVENTORY, LEDGER, MANIFEST, SIGNATURE_SUFFIX,
+};
+use bitproof_training::workflow::{closure, collect_metrics};
+
+/// What is to be verified. The audit log always is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// One run, by name or selector.
+    Run(String),
+    /// Every run and every object.
+    All,
+}
+
+/// How grave a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing; verification still holds.
+    Note,
+    /// Evidence is not what was signed.
+    Error,
+}
+
+/// One thing that verification has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The check that found it.
+    pub check: &'static str,
+    /// How grave it is.
+    pub severity: Severity,
+    /// The file, relative to the store.
+    pub path: String,
+    /// Where in the file, as near as the evidence tells.
+    pub offset: Option<u64>,
+    /// What was expected.
+    pub expected: String,
+    /// What was found.
+    pub got: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
+        if let Some(offset) = self.offset {
+            write!(f, " at byte {offset}")?;
+        }
+        write!(f, ": {}: expected {}, got {}", self.check, self.expected, self.got)
+    }
+}
+
+/// What was verified and what was found.
+#[derive(Debug, Clone)]
+pub struct VerifyReport {
+    /// The runs that were verified.
+    pub runs: Vec<String>,
+    /// How many bytes were hashed.
+    pub bytes_hashed: u64,
+    /// How many files and objects were hashed.
+    pub files_hashed: u64,
+    /// The size of the audit log under its signed head.
+    pub tree_size: u64,
+    /// The root of the audit log in base64; empty when there is no valid head.
+    pub tree_root: String,
+    /// The key that signed the head, in its text form; empty when there is no valid head.
+    pub signed_by: String,
+    /// What is wrong or worth knowing.
+    pub findings: Vec<Finding>,
+    /// Files that no run and no event reaches; only looked for with [`Scope::All`].
+    pub unreferenced: Vec<String>,
+    /// What the store alone cannot show.
+    pub not_provable_here: Vec<String>,
+}
+
+impl VerifyReport {
+    /// Whether everything that was checked holds.
+    pub fn ok(&self) -> bool {
+        self.findings.iter().all(|f| f.severity < Severity::Error)
+    }
+}
+
+/// A verification that could not be done at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The run does not exist or is incomplete.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file system failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// There is nothing to verify yet.
+    #[error("the store at {store} holds no sealed run")]
+    Empty {
+        /// The store.
+        store: String,
+    },
+}
+
+/// Verifies the audit log and, by scope, a run or everything. Writes nothing.
+///
+/// `trusted` keys come from outside; without them the key is taken from the store, which the report says.
+///
+/// # Errors
+/// [`VerifyError`] when the run does not exist, is incomplete, or the file system fails. Damage is not an error but
+/// a finding.
+#[tracing::instrument(level = "info", skip_all)]
+pub fn verify(store: &Store, scope: &Scope, trusted: &[NoteKey]) -> Result<VerifyReport, VerifyError> {
+    let mut verifier = Verifier::new(store);
+    let Some(audit) = verifier.audit_log(trusted) else {
+        return Ok(verifier.report);
+    };
+    let index = RunIndex::new(&audit);
+    let artifact_keys = enrolled_artifact_keys(&audit);
+    let sealed: Vec<&RunRow> = match scope {
+        Scope::Run(selector) => {
+            if index.rows.is_empty() {
+                return Err(VerifyError::Empty { store: store.root().display().to_string() });
+            }
+            let row = index.resolve(selector)?;
+            if row.seal.is_none() {
+                return Err(RunError::Incomplete { run: row.run.clone() }.into());
+            }
+            vec![row]
+        }
+        Scope::All => index.rows.iter().filter(|row| row.seal.is_some()).collect(),
+    };
+    let mut reached = BTreeSet::new();
+    for row in sealed {
+        verifier.report.runs.push(row.run.clone());
+        reached.extend(verifier.run(row, &artifact_keys)?);
+    }
+    if *scope == Scope::All {
+        verifier.everything_else(&index, &reached)?;
+    }
+    let mut report = verifier.report;
+    report.not_provable_here.extend(limits_of_the_store(trusted));
+    tracing::info!(
+        ok = report.ok(),
+        bytes = report.bytes_hashed,
+        findings = report.findings.len(),
+        "verified"
+    );
+    Ok(report)
+}
+
+fn limits_of_the_store(trusted: &[NoteKey]) -> Vec<String> {
+    let mut limits = Vec::new();
+    if trusted.is_empty() {
+        limits.push(
+            "that the log's key is its owner's: it is taken from the store itself; give --vkey".to_owned(),
+        );
+    }
+    limits.push(
+        "that no newer state was cut off and no older copy put back: compare the tree's size and root with a copy kept elsewhere"
+            .to_owned(),
+    );
+    limits.push("times, users and hosts: they are claims of whoever holds the key".to_owned());
+    limits
+}
+
+fn enrolled_artifact_keys(audit: &AuditView) -> Vec<NoteKey> {
+    audit
+        .events()
+        .filter_map(|event| match event {
+            EventBody::KeyEnrolled { role, vkey } if role == "artifact" => vkey.parse().ok(),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The content of a task's inputs as a ledger recorded it; `None` when an entry lacks one.
+pub(crate) fn recorded_inputs(
+    plan: &Plan,
+    entries: &[Entry],
+    inputs: &[InputSource],
+) -> Option<Vec<ObjectId>> {
+    let content = |input: &InputSource| match input {
+        InputSource::Data(name) => plan.spec().data.iter().find(|d| d.name == *name).map(|d| d.digest),
+        InputSource::Output { task, output } => entries.iter().find(|e| e.task == *task)?.output(output),
+    };
+    inputs.iter().map(content).collect()
+}
+
+struct Verifier<'a> {
+    store: &'a Store,
+    objects: Objects,
+    report: VerifyReport,
+    /// Objects that were hashed and found whole.
+    whole: BTreeSet<ObjectId>,
+}
+
+impl<'a> Verifier<'a> {
+    fn new(store: &'a Store) -> Self {
+        let report = VerifyReport {
+            runs: Vec::new(),
+            bytes_hashed: 0,
+            files_hashed: 0,
+            tree_size: 0,
+            tree_root: String::new(),
+            signed_by: String::new(),
+            findings: Vec::new(),
+            unreferenced: Vec::new(),
+            not_provable_here: Vec::new(),
+        };
+        Self { store, objects: store.objects(), report, whole: BTreeSet::new() }
+    }
+
+    fn find(&mut self, check: &'static str, path: &str, offset: Option<u64>, expected: String, got: String) {
+        let hint = "restore the file from a copy; the runs that reach it prove nothing until then".to_owned();
+        let path = path.to_owned();
+        let finding = Finding { check, severity: Severity::Error, path, offset, expected, got, hint };
+        tracing::warn!(%finding, "verification found");
+        self.report.findings.push(finding);
+    }
+
+    fn has_finding(&self, path: &str) -> bool {
+        self.report.findings.iter().any(|f| f.path == path)
+    }
+
+    fn relative(&self, path: &Path) -> String {
+        let relative = path.strip_prefix(self.store.root()).unwrap_or(path);
+        relative.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+    }
+
+    /// The audit log, when it holds as a whole.
+    fn audit_log(&mut self, trusted: &[NoteKey]) -> Option<AuditView> {
+        let view = match self.store.read_audit(trusted) {
+            Ok(view) => view,
+            Err(error) => {
+                self.audit_finding(&error);
+                return None;
+            }
+        };
+        for name in ["events.log", "head"] {
+            let size = fs::metadata(self.store.audit_dir().join(name)).map_or(0, |m| m.len());
+            self.count(size);
+        }
+        self.count(fs::metadata(self.store.root().join(STORE_FILE)).map_or(0, |m| m.len()));
+        if let Some(head) = &view.head {
+            self.report.tree_size = head.size;
+            self.report.tree_root = head.root_base64();
+        }
+        self.report.signed_by = view.signer.as_ref().map(ToString::to_string).unwrap_or_default();
+        if view.uncovered() > 0 || view.torn_bytes > 0 {
+            let offset = view.leaves.get(self.report.tree_size as usize).map(|l| l.offset);
+            let got = format!("{} leaves and {} bytes past it", view.uncovered(), view.torn_bytes);
+            self.find(
+                "head-covers-log",
+                "audit/events.log",
+                offset,
+                "every leaf under the signed head".to_owned(),
+                got,
+            );
+            if let Some(finding) = self.report.findings.last_mut() {
+                finding.hint =
+                    "a run was interrupted: run its pipeline again, which signs a head over them".to_owned();
+            }
+        }
+        let description = EventBody::StoreCreated { store: self.store.description() };
+        match view.events().next() {
+            Some(first) if *first == description => {}
+            Some(EventBody::StoreCreated { store }) => {
+                let (expected, got) = (store.to_string(), self.store.description().to_string());
+                self.find("store-description", STORE_FILE, Some(0), expected, got);
+            }
+            _ => {
+                let expected = "the store's creation as the first leaf".to_owned();
+                self.find(
+                    "store-description",
+                    "audit/events.log",
+                    Some(0),
+                    expected,
+                    "another event".to_owned(),
+                );
+            }
+        }
+        Some(view)
+    }
+
+    fn audit_finding(&mut self, error: &AuditError) {
+        let (path, offset, expected) = match error {
+            AuditError::Log(LogError::Damaged { path, offset, .. }) => {
+                (path, Some(*offset), "an undamaged record")
+            }
+            AuditError::Event { path, offset, .. } => (path, Some(*offset), "an event"),
+            AuditError::EventId { path, offset, .. } => {
+                (path, Some(*offset), "the digest of the event's body")
+            }
+            AuditError::Head { path, .. } | AuditError::Origin { path, .. } => {
+                (path, Some(0), "a signed tree head")
+            }
+            AuditError::Missing { path, .. } => (path, None, "every leaf under the signed head"),
+            AuditError::Root { path, .. } => (path, None, "the root that was signed"),
+            AuditError::File(e) | AuditError::Log(LogError::File(e)) => (&e.path, None, "a readable file"),
+            _ => (&self.store.audit_dir(), None, "an audit log"),
+        };
+        let path = self.relative(path);
+        self.find("audit-log", &path, offset, expected.to_owned(), error.to_string());
+    }
+
+    fn count(&mut self, bytes: u64) {
+        self.report.bytes_hashed += bytes;
+        self.report.files_hashed += 1;
+    }
+
+    /// Verifies a sealed run; returns the objects that it reaches.
+    fn run(&mut self, row: &RunRow, artifact_keys: &[NoteKey]) -> Result<BTreeSet<ObjectId>, VerifyError> {
+        let dir = format!("runs/{}", row.run);
+        let mut reached: BTreeSet<ObjectId> = row.verdicts.iter().map(|v| v.verdict).collect();
+        // What the chain and the plan say is told more exactly than what the inventory says; so it comes first.
+        match RunFolder::open(self.store, &row.run) {
+            Ok(folder) => reached.extend(self.chain_and_manifest(&folder, row, artifact_keys)?),
+            Err(error) => self.run_error(&dir, &error),
+        }
+        self.inventory(row, &dir)?;
+        for verdict in &row.verdicts {
+            let path = object_path(&verdict.verdict);
+            let Some(bytes) = self.object(&verdict.verdict) else { continue };
+            if verdict.kind == VerdictKind::Gate {
+                if let Err(error) = verify_receipt(&bytes) {
+                    self.find(
+                        "gate-receipt",
+                        &path,
+                        None,
+                        "a receipt that judges the same".to_owned(),
+                        error.to_string(),
+                    );
+                }
+            }
+        }
+        Ok(reached)
+    }
+
+    fn run_error(&mut self, dir: &str, error: &RunError) {
+        let (path, offset) = match error {
+            RunError::Plan { path, .. }
+            | RunError::Header { path, .. }
+            | RunError::Manifest { path, .. }
+            | RunError::Telemetry { path, .. } => (self.relative(path), Some(0)),
+            RunError::File(e) => (self.relative(&e.path), None),
+            RunError::Ledger(error) => {
+                let offset = match error {
+                    LedgerError::Log(LogError::Damaged { offset, .. })
+                    | LedgerError::Chain { offset, .. }
+                    | LedgerError::Encoding { offset, .. }
+                    | LedgerError::NotAsPlanned { offset, .. } => Some(*offset),
+                    _ => None,
+                };
+                (format!("{dir}/{LEDGER}"), offset)
+            }
+            _ => (dir.to_owned(), None),
+        };
+        self.find("record", &path, offset, "what was sealed".to_owned(), error.to_string());
+    }
+
+    fn chain_and_manifest(
+        &mut self,
+        folder: &RunFolder,
+        row: &RunRow,
+        artifact_keys: &[NoteKey],
+    ) -> Result<BTreeSet<ObjectId>, VerifyError> {
+        let dir = format!("runs/{}", row.run);
+        let Some(seal) = &row.seal else { return Ok(BTreeSet::new()) };
+        if folder.uid != row.uid {
+            let expected = bitproof_core_ledger::store::hex(&row.uid);
+            self.find("uid", &format!("{dir}/run.json"), Some(0), expected, folder.uid_hex());
+        }
+        if folder.plan.digest() != row.plan {
+            let (expected, got) = (row.plan.to_string(), folder.plan.digest().to_string());
+            self.find("plan-digest", &format!("{dir}/plan.bin"), Some(0), expected, got);
+        }
+        let ledger = match folder.ledger() {
+            Ok(ledger) => ledger,
+            Err(error) => {
+                self.run_error(&dir, &error);
+                return Ok(BTreeSet::new());
+            }
+        };
+        let ledger_path = format!("{dir}/{LEDGER}");
+        if ledger.root != seal.ledger_root || ledger.torn_bytes > 0 {
+            let got = format!("{} with {} bytes after its last entry", ledger.root, ledger.torn_bytes);
+            self.find("ledger-root", &ledger_path, None, seal.ledger_root.to_string(), got);
+        }
+        let result = result_root(&ledger.entries);
+        if result != seal.result_root {
+            self.find("result-root", &ledger_path, None, seal.result_root.to_string(), result.to_string());
+        }
+        self.actions(folder, &ledger, &ledger_path);
+        let reached = closure(folder, &ledger.entries, &self.objects);
+        self.manifest(folder, &ledger, &dir, artifact_keys);
+        self.kept_data(folder);
+        self.artifacts(folder, &ledger, artifact_keys)?;
+        Ok(reached)
+    }
+
+    /// Every entry's action must be what the plan and the recorded inputs give.
+    fn actions(&mut self, folder: &RunFolder, ledger: &LedgerView, path: &str) {
+        let spec = folder.plan.spec();
+        for (task, entry) in folder.plan.tasks().zip(&ledger.entries) {
+            let inputs = recorded_inputs(&folder.plan, &ledger.entries, &task.spec.inputs);
+            let expected = match (&entry.outcome, inputs) {
+                (Outcome::Skipped { .. }, _) => None,
+                (_, Some(inputs)) => Some(action_digest(task.spec, &inputs, spec.seed, spec.numerics)),
+                (_, None) => None,
+            };
+            if entry.action != expected {
+                let show = |a: &Option<_>| {
+                    a.as_ref().map_or("none".to_owned(), |a: &bitproof_scheduler::ActionDigest| a.to_string())
+                };
+                let check = "action-digest";
+                self.find(
+                    check,
+                    path,
+                    None,
+                    format!("{} of task {}", show(&expected), entry.task),
+                    show(&entry.action),
+                );
+            }
+        }
+    }
+
+    /// The manifest must be what plan, ledger and metrics give, and its signature must hold.
+    fn manifest(&mut self, folder: &RunFolder, ledger: &LedgerView, dir: &str, keys: &[NoteKey]) {
+        let path = format!("{dir}/{MANIFEST}");
+        let recorded = match folder.manifest() {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                self.run_error(dir, &error);
+                return;
+            }
+        };
+        // Metrics that are damaged are found as objects.
+        if let Ok(metrics) = collect_metrics(&self.objects, &ledger.entries) {
+            if recorded != Manifest::new(&folder.plan, &ledger.entries, &metrics) {
+                let expected = "what the plan, the ledger and the metrics give".to_owned();
+                self.find("manifest", &path, None, expected, "another manifest".to_owned());
+            }
+        }
+        self.signature(folder, MANIFEST, &recorded.encode(), keys);
+    }
+
+    fn signature(&mut self, folder: &RunFolder, file: &str, bytes: &[u8], keys: &[NoteKey]) {
+        let file_name = file.rsplit('/').next().unwrap_or(file);
+        let path = folder.path(&format!("{file}{SIGNATURE_SUFFIX}"));
+        let relative = self.relative(&path);
+        let checked = files::read_bounded(&path, CANON_BYTES as u64)
+            .map_err(|e| e.to_string())
+            .and_then(|note| signature::verify(&note, file_name, bytes, keys).map_err(|e| e.to_string()));
+        if let Err(got) = checked {
+            self.find("signature", &relative, None, format!("a signature of {file} by an enrolled key"), got);
+        }
+    }
+
+    /// The files of a package must be the outputs that the ledger names, with a signature beside the model.
+    fn artifacts(
+        &mut self,
+        folder: &RunFolder,
+        ledger: &LedgerView,
+        keys: &[NoteKey],
+    ) -> Result<(), VerifyError> {
+        use bitproof_training::{run_folder::ARTIFACTS, stages};
+        for (task, entry) in folder.plan.tasks().zip(&ledger.entries) {
+            let Outcome::Done { outputs } = &entry.outcome else { continue };
+            if task.spec.native.kind != stages::PACKAGE {
+                continue;
+            }
+            for (output, id) in outputs {
+                let file = format!("{ARTIFACTS}/{}/{}", task.spec.id, stages::package_file(output));
+                let relative = format!("runs/{}/{file}", folder.name);
+                // A file that is absent or unreadable is found by the inventory.
+                let Ok(bytes) = files::read_bounded(&folder.path(&file), OBJECT_IN_MEMORY_BYTES) else {
+                    continue;
+                };
+                let got = ObjectId::of_bytes(&bytes);
+                if got == *id && output == stages::MODEL {
+                    self.signature(folder, &file, &bytes, keys);
+                } else if got != *id && self.inventory_has(folder, &relative, got) {
+                    self.find("artifact", &relative, None, id.to_string(), got.to_string());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the inventory lists the file with this content: then only the ledger can tell that it is another one.
+    fn inventory_has(&self, folder: &RunFolder, path: &str, content: Digest<Content>) -> bool {
+        let bytes = files::read_bounded(&folder.path(INVENTORY), CANON_BYTES as u64).unwrap_or_default();
+        Inventory::decode(&bytes)
+            .is_ok_and(|inventory| inventory.entries().iter().any(|e| e.path == path && e.digest == content))
+    }
+
+    fn kept_data(&mut self, folder: &RunFolder) {
+        for data in &folder.plan.spec().data {
+            if !self.objects.contains(&data.digest) {
+                let text = format!(
+                    "that the data input {} ({}) still exists: the store keeps its digest, not its bytes",
+                    data.name, data.digest
+                );
+                self.report.not_provable_here.push(text);
+            }
+        }
+    }
+
+    /// Every file that the inventory lists is hashed; every file of the folder must be listed.
+    fn inventory(&mut self, row: &RunRow, dir: &str) -> Result<(), VerifyError> {
+        let Some(seal) = &row.seal else { return Ok(()) };
+        let path = format!("{dir}/{INVENTORY}");
+        let bytes = match files::read_bounded(&self.store.root().join(&path), CANON_BYTES as u64) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.find("inventory", &path, None, seal.inventory.to_string(), error.to_string());
+                return Ok(());
+            }
+        };
+        self.count(bytes.len() as u64);
+        let got = Digest::<Content>::of_bytes(&bytes);
+        if got != seal.inventory {
+            self.find("inventory", &path, Some(0), seal.inventory.to_string(), got.to_string());
+            return Ok(());
+        }
+        let inventory = match Inventory::decode(&bytes) {
+            Ok(inventory) => inventory,
+            Err(error) => {
+                self.find("inventory", &path, Some(0), "an inventory".to_owned(), error.to_string());
+                return Ok(());
+            }
+        };
+        let listed: BTreeSet<&str> = inventory.entries().iter().map(|e| e.path.as_str()).collect();
+        for entry in inventory.entries() {
+            self.listed_file(entry);
+        }
+        self.unlisted(row, &listed)
+    }
+
+    fn listed_file(&mut self, entry: &InventoryEntry) {
+        let bytes = match files::read_bounded(&self.store.root().join(&entry.path), OBJECT_IN_MEMORY_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                if !self.has_finding(&entry.path) {
+                    self.find("content", &entry.path, None, entry.digest.to_string(), error.to_string());
+                }
+                return;
+            }
+        };
+        self.count(bytes.len() as u64);
+        match entry.mismatch(&bytes) {
+            None => {
+                if let Some(id) = object_id(&entry.path) {
+                    self.whole.insert(id);
+                }
+            }
+            Some(_) if self.has_finding(&entry.path) => {}
+            Some(m) => {
+                let expected = format!("{} ({} bytes)", entry.digest, entry.size);
+                let got = format!(
+                    "{} ({} bytes; bytes {} to {} differ)",
+                    m.got,
+                    bytes.len(),
+                    m.offset,
+                    m.offset + m.len
+                );
+                self.find("content", &entry.path, Some(m.offset), expected, got);
+            }
+        }
+    }
+
+    fn unlisted(&mut self, row: &RunRow, listed: &BTreeSet<&str>) -> Result<(), VerifyError> {
+        let Ok(folder) = RunFolder::open(self.store, &row.run) else { return Ok(()) };
+        for path in folder.evidence_files()? {
+            if !listed.contains(path.as_str()) {
+                let expected = "no file that the inventory does not list".to_owned();
+                self.find("unlisted", &path, None, expected, "a file".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Hashes an object once; its bytes when it is whole.
+    fn object(&mut self, id: &ObjectId) -> Option<Vec<u8>> {
+        let path = object_path(id);
+        match self.objects.get(id) {
+            Ok(bytes) => {
+                if self.whole.insert(*id) {
+                    self.count(bytes.len() as u64);
+                }
+                return Some(bytes);
+            }
+            Err(_) if self.has_finding(&path) => {}
+            Err(ObjectError::Damaged { got, .. }) => {
+                self.find("content", &path, Some(0), id.to_string(), got.to_string());
+            }
+            Err(error) => self.find("content", &path, None, id.to_string(), error.to_string()),
+        }
+        None
+    }
+
+    /// Objects that were not reached are hashed too and listed; files that do not belong are listed.
+    fn everything_else(&mut self, index: &RunIndex, reached: &BTreeSet<ObjectId>) -> Result<(), VerifyError> {
+        let runs: BTreeMap<&str, &RunRow> = index.rows.iter().map(|r| (r.run.as_str(), r)).collect();
+        for name in RunFolder::names(self.store)? {
+            match runs.get(name.as_str()) {
+                None => self.report.unreferenced.push(format!("runs/{name}")),
+                Some(row) if row.seal.is_none() => {
+                    self.report.unreferenced.push(format!("runs/{name} (incomplete)"))
+                }
+                Some(_) => {}
+            }
+        }
+        for path in files_below(self.objects.dir())? {
+            let relative = self.relative(&path);
+            match object_id(&relative) {
+                None => self.report.unreferenced.push(relative),
+                Some(id) => {
+                    if !self.whole.contains(&id) {
+                        self.object(&id);
+                    }
+                    if !reached.contains(&id) {
+                        self.report.unreferenced.push(relative);
+                    }
+                }
+            }
+        }
+        for path in files_below(&self.store.staging())? {
+            let relative = self.relative(&path);
+            self.report.unreferenced.push(relative);
+        }
+        Ok(())
+    }
+}
+
+fn files_below(dir: &Path) -> Result<Vec<std::path::PathBuf>, FileError> {
+    let mut found = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(dir) = folders.pop() {
+        for entry in fs::read_dir(&dir).map_err(FileError::at("read", &dir))? {
+            let entry = entry.map_err(FileError::at("read", &dir))?;
+            let kind = entry.file_type().map_err(FileError::at("read", &entry.path()))?;
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else {
+                found.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn object_path(id: &ObjectId) -> String {
+    format!("objects/{}", Objects::relative_path(id))
+}
+
+fn object_id(path: &str) -> Option<ObjectId> {
+    let (first, rest) = path.strip_prefix("objects/")?.split_once('/')?;
+    if first.len() != 2 {
+        None
+    } else {
+        format!("{first}{rest}").parse().ok()
+    }
+}
