@@ -1,0 +1,261 @@
+//! The command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Trains models so that anyone can later prove what happened.
+#[derive(Debug, Parser)]
+#[command(name = "bitproof", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Work in this folder.
+    #[arg(short = 'C', global = true, value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+    /// Use this store instead of the nearest `.bitproof` above.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// Print one JSON object on standard output.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print no summary, only errors.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Log more; twice for everything. BITPROOF_LOG filters in detail.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// When to colour the output; NO_COLOR turns it off too.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+    /// Show no progress bar.
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+    /// How log lines on standard error look.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a project that runs at once.
+    #[command(after_help = "Example:\n  bitproof init my-digits && bitproof -C my-digits run")]
+    Init(Init),
+    /// Show what a run would do: lanes, ticks, order. Nothing is written.
+    #[command(after_help = "Example:\n  bitproof plan examples/digits/bitproof.toml")]
+    Plan(Plan),
+    /// Run a pipeline, record it, judge it. Takes up an interrupted run of the same plan by itself.
+    #[command(after_help = "Example:\n  bitproof run examples/digits/bitproof.toml --set train.epochs=10")]
+    Run(Run),
+    /// Execute a recorded run again and compare every output, bit for bit.
+    #[command(after_help = "Example:\n  bitproof replay latest")]
+    Replay(Replay),
+    /// Hash every byte of a run's evidence and check it against the signed audit log.
+    #[command(after_help = "Example:\n  bitproof verify latest")]
+    Verify(Verify),
+    /// List the runs of the store.
+    #[command(after_help = "Example:\n  bitproof runs --json")]
+    Runs,
+    /// Show one run.
+    #[command(after_help = "Example:\n  bitproof show digits-1")]
+    Show(Show),
+    /// Say what differs between runs, and what it did to the metrics.
+    #[command(after_help = "Example:\n  bitproof compare digits-1 digits-2")]
+    Compare(Compare),
+    /// Judge a run by its gates against a baseline, and record the verdicts.
+    #[command(after_help = "Example:\n  bitproof gate latest --baseline digits-1")]
+    Gate(Gate),
+    /// Make, list and show the keys that sign.
+    #[command(subcommand, after_help = "Example:\n  bitproof key list")]
+    Key(Key),
+    /// Print a completion script.
+    #[command(after_help = "Example:\n  bitproof completions bash > /etc/bash_completion.d/bitproof")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The folder; made if it does not exist.
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// What to start from.
+    #[arg(long, value_enum, default_value_t = Template::Digits)]
+    pub(crate) template: Template,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Template {
+    /// Handwritten digits: dataset, training, evaluation, package.
+    Digits,
+}
+
+/// Which pipeline, and what is changed about it.
+#[derive(Debug, Args)]
+pub(crate) struct Pipeline {
+    /// The pipeline file.
+    #[arg(default_value = "bitproof.toml")]
+    pub(crate) pipeline: PathBuf,
+    /// Change a key: `pipeline.seed=7`, or `STAGE.KEY=VALUE` for a key of a stage's `with`.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) overrides: Vec<(String, String)>,
+    /// Supply a data input from elsewhere. Its path is recorded nowhere.
+    #[arg(long = "data", value_name = "NAME=PATH", value_parser = key_value)]
+    pub(crate) data: Vec<(String, String)>,
+}
+
+/// How much of the machine is used. It changes no recorded byte.
+#[derive(Debug, Args)]
+pub(crate) struct Effort {
+    /// How many workers carry the lanes; more than lanes are of no use.
+    #[arg(short = 'j', long, value_name = "N")]
+    pub(crate) workers: Option<NonZeroUsize>,
+    /// How many threads a stage computes with.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) pipeline: Pipeline,
+    /// How to show it.
+    #[arg(long, value_enum, default_value_t = PlanFormat::Text)]
+    pub(crate) format: PlanFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlanFormat {
+    Text,
+    Mermaid,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) pipeline: Pipeline,
+    #[command(flatten)]
+    pub(crate) effort: Effort,
+    /// Execute every stage, also those whose result is known.
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Name the run; the pipeline's name otherwise. A number is appended.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// A name, `latest`, `latest:NAME`, or the beginning of a uid.
+    pub(crate) run: String,
+    #[command(flatten)]
+    pub(crate) effort: Effort,
+    /// Supply a data input that the store does not keep.
+    #[arg(long = "data", value_name = "NAME=PATH", value_parser = key_value)]
+    pub(crate) data: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// A name, `latest`, `latest:NAME`, or the beginning of a uid.
+    #[arg(default_value = "latest", conflicts_with = "all")]
+    pub(crate) run: String,
+    /// Verify every run and every object, and list what nothing reaches.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Demand that the tree head is signed by this key: its text form, or a file that holds it.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) vkey: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// A name, `latest`, `latest:NAME`, or the beginning of a uid.
+    #[arg(default_value = "latest")]
+    pub(crate) run: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// The baseline, and the runs to hold against it.
+    #[arg(required = true, num_args = 2.., value_name = "RUN")]
+    pub(crate) runs: Vec<String>,
+    /// How to show it.
+    #[arg(long, value_enum, default_value_t = CompareFormat::Text)]
+    pub(crate) format: CompareFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompareFormat {
+    Text,
+    Mermaid,
+    Markdown,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Gate {
+    /// A name, `latest`, `latest:NAME`, or the beginning of a uid.
+    pub(crate) run: String,
+    /// Hold every gate against this run instead of its own baseline.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) baseline: Option<String>,
+    /// Judge by the `[[gate]]` tables of this file instead of the run's own.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// How to show it.
+    #[arg(long, value_enum, default_value_t = GateFormat::Text)]
+    pub(crate) format: GateFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GateFormat {
+    Text,
+    Markdown,
+    Junit,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Make the key of a role.
+    #[command(after_help = "Example:\n  bitproof key new log")]
+    New {
+        /// `log` signs tree heads, `artifact` signs models and manifests.
+        role: String,
+    },
+    /// List the keys.
+    List,
+    /// Show a key's public half.
+    Show {
+        /// `log` or `artifact`.
+        role: String,
+    },
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}

@@ -1,0 +1,34 @@
+//! One file a verb.
+
+use crate::args::Command;
+use crate::context::App;
+use crate::exit::{Exit, Failure};
+
+mod compare;
+mod completions;
+mod gate;
+mod init;
+mod key;
+mod plan;
+mod replay;
+mod run;
+mod runs;
+mod show;
+mod verify;
+
+/// Runs a command.
+pub(crate) fn dispatch(app: &App, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Init(args) => init::execute(app, &args),
+        Command::Plan(args) => plan::execute(app, &args),
+        Command::Run(args) => run::execute(app, &args),
+        Command::Replay(args) => replay::execute(app, &args),
+        Command::Verify(args) => verify::execute(app, &args),
+        Command::Runs => runs::execute(app),
+        Command::Show(args) => show::execute(app, &args),
+        Command::Compare(args) => compare::execute(app, &args),
+        Command::Gate(args) => gate::execute(app, &args),
+        Command::Key(args) => key::execute(app, &args),
+        Command::Completions { shell } => completions::execute(shell),
+    }
+}

@@ -1,0 +1,35 @@
+use bitproof_experiment_graph::compare;
+use bitproof_training::run_folder::{RunError, RunFolder, RunIndex};
+use serde_json::json;
+
+use crate::args::{Compare, CompareFormat};
+use crate::context::App;
+use crate::exit::{Exit, Failure};
+
+pub(super) fn execute(app: &App, args: &Compare) -> Result<Exit, Failure> {
+    let store = app.store()?;
+    let index = RunIndex::read(&store)?;
+    let mut facts = Vec::new();
+    for selector in &args.runs {
+        let row = index.resolve(selector)?;
+        if row.seal.is_none() {
+            return Err(RunError::Incomplete { run: row.run.clone() }.into());
+        }
+        facts.push(RunFolder::open(&store, &row.run)?.facts()?);
+    }
+    let comparison = compare(&facts).map_err(Failure::usage)?;
+    app.answer(
+        || {
+            let mut object = json!(comparison);
+            object["schema"] = json!("bitproof/compare/v1");
+            object["graph_digest"] = json!(comparison.digest());
+            object
+        },
+        || match args.format {
+            CompareFormat::Text => comparison.to_text(),
+            CompareFormat::Mermaid => comparison.to_mermaid(),
+            CompareFormat::Markdown => comparison.to_markdown(),
+        },
+    )?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,171 @@
+use std::fmt::Write as _;
+
+use bitproof_core_ledger::clock::SystemClock;
+use bitproof_experiment_graph::GateOutcome;
+use bitproof_training::judge::{judge_gates, outcome_word, plan_gates, verdict_events, JudgedGate};
+use bitproof_training::pipeline::parse_gates;
+use bitproof_training::recorder::Recorder;
+use bitproof_training::run_folder::{RunError, RunFolder, RunIndex};
+use bitproof_training::workflow::WorkflowError;
+use serde_json::{json, Value};
+
+use crate::args::{Gate, GateFormat};
+use crate::context::{user, App};
+use crate::exit::{Exit, Failure};
+use crate::output::{table, Paint};
+
+pub(super) fn execute(app: &App, args: &Gate) -> Result<Exit, Failure> {
+    let policy = args
+        .policy
+        .as_ref()
+        .map(|path| -> Result<_, Failure> {
+            let text = std::fs::read(path).map_err(|e| {
+                Failure::usage(format!(
+                    "cannot read {}: {e}\n  hint: name a file of [[gate]] tables",
+                    path.display()
+                ))
+            })?;
+            parse_gates(&path.display().to_string(), &text).map_err(|e| WorkflowError::from(e).into())
+        })
+        .transpose()?;
+    let store = app.store()?;
+    let index = RunIndex::read(&store)?;
+    let row = index.resolve(&args.run)?;
+    if row.seal.is_none() {
+        return Err(RunError::Incomplete { run: row.run.clone() }.into());
+    }
+    if let Some(baseline) = &args.baseline {
+        // A baseline that is named on the command line must exist.
+        if !baseline.starts_with("latest") {
+            index.resolve(baseline)?;
+        }
+    }
+    let folder = RunFolder::open(&store, &row.run)?;
+    let gates = match policy {
+        Some(gates) => gates,
+        None => plan_gates(&folder.plan)?,
+    };
+    let judged = judge_gates(&store, &index, &folder, &folder.facts()?, &gates, args.baseline.as_deref())?;
+    let keys = app.keys()?;
+    let host = bitproof_training::evidence::host_name();
+    let recorder = Recorder::open(store.root(), &keys, &SystemClock, &user(), &host)?;
+    recorder.record(&verdict_events(folder.uid, &judged, &[]))?;
+    let verdict = overall(&judged);
+    app.answer(
+        || to_json(&row.run, verdict, &judged),
+        || match args.format {
+            GateFormat::Text => to_text(&row.run, verdict, &judged, app.paint),
+            GateFormat::Markdown => to_markdown(&row.run, verdict, &judged),
+            GateFormat::Junit => to_junit(&row.run, &judged),
+        },
+    )?;
+    Ok(match verdict {
+        "fail" => Exit::No,
+        "inconclusive" => Exit::CouldNot,
+        _ => Exit::Done,
+    })
+}
+
+/// The gravest outcome; without a gate there is nothing to say.
+fn overall(judged: &[JudgedGate]) -> &'static str {
+    let has = |outcome| judged.iter().any(|g| g.verdict.outcome == outcome);
+    if judged.is_empty() {
+        "inconclusive"
+    } else if has(GateOutcome::Fail) {
+        "fail"
+    } else if has(GateOutcome::Warn) {
+        "warn"
+    } else if has(GateOutcome::NoBaseline) {
+        "no_baseline"
+    } else {
+        "pass"
+    }
+}
+
+fn to_json(run: &str, verdict: &str, judged: &[JudgedGate]) -> Value {
+    let findings: Vec<Value> = judged
+        .iter()
+        .flat_map(|g| g.verdict.findings.iter().map(move |f| (g, f)))
+        .map(|(g, f)| json!({ "metric": g.verdict.metric, "severity": f.severity, "rule": f.rule, "message": f.message }))
+        .collect();
+    let gates: Vec<Value> = judged
+        .iter()
+        .map(|g| json!({ "metric": g.verdict.metric, "outcome": outcome_word(g.verdict.outcome),
+                         "baseline": g.verdict.baseline_run, "changed": g.verdict.changed, "receipt": g.receipt }))
+        .collect();
+    json!({ "schema": "bitproof/gate/v1", "run": run, "verdict": verdict, "findings": findings, "gates": gates,
+            "receipt": judged.iter().map(|g| g.receipt).collect::<Vec<_>>() })
+}
+
+fn to_text(run: &str, verdict: &str, judged: &[JudgedGate], paint: Paint) -> String {
+    let mut text = format!("{} {}\n", paint.bold(run), paint.verdict(verdict));
+    if judged.is_empty() {
+        text.push_str("  the run has no gate: add [[gate]] to its pipeline, or give --policy FILE\n");
+    }
+    text.push_str(&gate_table(judged, paint));
+    text
+}
+
+/// A row for each gate, and one for each of its findings.
+pub(super) fn gate_table(judged: &[JudgedGate], paint: Paint) -> String {
+    let mut rows = Vec::new();
+    for gate in judged {
+        let verdict = &gate.verdict;
+        let against = match &verdict.baseline_run {
+            Some(baseline) => format!("against {baseline}"),
+            None => "no baseline yet".to_owned(),
+        };
+        rows.push(vec![paint.verdict(outcome_word(verdict.outcome)), verdict.metric.clone(), against]);
+    }
+    let mut text = table(&rows);
+    for finding in judged.iter().flat_map(|g| &g.verdict.findings) {
+        writeln!(text, "    {}", finding.message).expect("writing to a string");
+    }
+    text
+}
+
+fn to_markdown(run: &str, verdict: &str, judged: &[JudgedGate]) -> String {
+    let mut text = format!("### Gate: {run} {verdict}\n\n| outcome | metric | baseline |\n|---|---|---|\n");
+    for gate in judged {
+        let v = &gate.verdict;
+        let baseline = v.baseline_run.as_deref().unwrap_or("none yet");
+        writeln!(text, "| {} | {} | {baseline} |", outcome_word(v.outcome), v.metric)
+            .expect("writing to a string");
+    }
+    text.push('\n');
+    for finding in judged.iter().flat_map(|g| &g.verdict.findings) {
+        writeln!(text, "- {}", finding.message).expect("writing to a string");
+    }
+    text
+}
+
+fn to_junit(run: &str, judged: &[JudgedGate]) -> String {
+    let escape = |text: &str| {
+        text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    };
+    let failed = |g: &&JudgedGate| g.verdict.outcome == GateOutcome::Fail;
+    let mut text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"{}\" tests=\"{}\" failures=\"{}\">\n",
+        escape(run),
+        judged.len(),
+        judged.iter().filter(failed).count()
+    );
+    for gate in judged {
+        let messages: Vec<&str> = gate.verdict.findings.iter().map(|f| f.message.as_str()).collect();
+        let inner = match gate.verdict.outcome {
+            GateOutcome::Fail => format!("<failure message=\"{}\"/>", escape(&messages.join("; "))),
+            GateOutcome::NoBaseline => "<skipped message=\"no baseline yet\"/>".to_owned(),
+            GateOutcome::Pass | GateOutcome::Warn => {
+                messages.iter().map(|m| format!("<system-out>{}</system-out>", escape(m))).collect()
+            }
+        };
+        writeln!(
+            text,
+            "  <testcase classname=\"gate\" name=\"{}\">{inner}</testcase>",
+            escape(&gate.verdict.metric)
+        )
+        .expect("writing to a string");
+    }
+    text.push_str("</testsuite>\n");
+    text
+}

@@ -1,0 +1,52 @@
+use std::fs;
+
+use bitproof_core_ledger::files;
+use bitproof_core_ledger::store::{Store, STORE_DIR};
+use bitproof_training::workflow::WorkflowError;
+use serde_json::json;
+
+use crate::args::{Init, Template};
+use crate::context::App;
+use crate::exit::{Exit, Failure};
+
+const DIGITS: [(&str, &[u8]); 3] = [
+    ("bitproof.toml", include_bytes!("../../templates/digits/bitproof.toml")),
+    ("data/digits.csv.gz", include_bytes!("../../templates/digits/data/digits.csv.gz")),
+    ("README.md", include_bytes!("../../templates/digits/README.md")),
+];
+
+pub(super) fn execute(app: &App, args: &Init) -> Result<Exit, Failure> {
+    let files = match args.template {
+        Template::Digits => DIGITS,
+    };
+    if let Some((name, _)) = files.iter().find(|(name, _)| args.dir.join(name).exists()) {
+        let path = args.dir.join(name);
+        return Err(Failure::usage(format!(
+            "{} exists already\n  hint: name another folder",
+            path.display()
+        )));
+    }
+    for (name, content) in files {
+        let path = args.dir.join(name);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)
+                .map_err(|e| anyhow::anyhow!("cannot create {}: {e}", folder.display()))?;
+        }
+        files::write_new(&path, content).map_err(|e| Failure::from(WorkflowError::from(e)))?;
+    }
+    let (store, _) = Store::open_or_create(&args.dir.join(STORE_DIR))
+        .map_err(|e| Failure::from(WorkflowError::from(e)))?;
+    let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+    app.answer(
+        || json!({ "schema": "bitproof/init/v1", "dir": args.dir, "files": names, "store": store.root() }),
+        || {
+            format!(
+                "made {} in {}\nnext: bitproof -C {} run\n",
+                names.join(", "),
+                args.dir.display(),
+                args.dir.display()
+            )
+        },
+    )?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,210 @@
+//! What every command shares: where things are, what is logged, how answers are printed.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use bitproof_core_ledger::clock::SystemClock;
+use bitproof_core_ledger::keys::KeyFolder;
+use bitproof_core_ledger::store::{Store, STORE_DIR};
+use bitproof_kernels::Isa;
+use bitproof_telemetry::Collector;
+use bitproof_training::workflow::Surroundings;
+use clap::error::ErrorKind;
+use clap::Parser as _;
+use serde_json::{json, Value};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
+
+use crate::args::{Cli, Global, LogFormat};
+use crate::commands;
+use crate::exit::{Exit, Failure};
+use crate::output::{self, Paint};
+use crate::progress::Progress;
+
+/// Reads the command line, runs the command, prints its error.
+pub(crate) fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers; clap prints them on standard output.
+            let answered = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            let _ = error.print();
+            return if answered { Exit::Done } else { Exit::Usage };
+        }
+    };
+    let json = cli.global.json;
+    let outcome = App::new(cli.global).and_then(|app| {
+        let outcome = commands::dispatch(&app, cli.command);
+        app.progress.clear();
+        outcome
+    });
+    match outcome {
+        Ok(exit) => exit,
+        Err(failure) => {
+            report(&failure, json);
+            failure.exit
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "errors go to standard error")]
+fn report(failure: &Failure, json: bool) {
+    let message = failure.error.to_string();
+    if json {
+        let object = json!({
+            "schema": "bitproof/error/v1",
+            "exit": failure.exit.number(),
+            "message": message,
+        });
+        let _ = output::print(&format!("{object}\n"));
+    }
+    eprintln!("error: {message}");
+}
+
+/// One invocation.
+pub(crate) struct App {
+    pub(crate) global: Global,
+    pub(crate) paint: Paint,
+    pub(crate) progress: Progress,
+    collector: Collector,
+    isa: Isa,
+}
+
+/// The environment is read here and nowhere else.
+#[expect(clippy::disallowed_methods, reason = "the one place where the command reads its environment")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+impl App {
+    fn new(global: Global) -> Result<Self, Failure> {
+        let isa = Isa::from_env().map_err(|e| Failure::usage(format!("BITPROOF_ISA: {e}")))?;
+        if let Some(dir) = &global.directory {
+            std::env::set_current_dir(dir).map_err(|e| {
+                Failure::usage(format!("-C {}: {e}\n  hint: name a folder that exists", dir.display()))
+            })?;
+        }
+        let paint = Paint::new(global.color, environment("NO_COLOR").is_some());
+        let collector = Collector::system();
+        let progress = Progress::default();
+        let app = Self { global, paint, progress, collector, isa };
+        app.start_logging()?;
+        Ok(app)
+    }
+
+    fn start_logging(&self) -> Result<(), Failure> {
+        let default = match self.global.verbose {
+            0 => "error",
+            1 => "info",
+            _ => "trace",
+        };
+        let filter = match environment("BITPROOF_LOG") {
+            Some(text) => EnvFilter::try_new(&text).map_err(|e| {
+                Failure::usage(format!("BITPROOF_LOG={text}: {e}\n  hint: for example BITPROOF_LOG=info"))
+            })?,
+            None => EnvFilter::new(default),
+        };
+        let lines =
+            tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+        let lines = match self.global.log_format {
+            LogFormat::Text => lines.boxed(),
+            LogFormat::Json => lines.json().boxed(),
+        };
+        let watched = io::stderr().is_terminal() && !self.global.no_progress && !self.global.quiet;
+        let bar = watched.then(|| self.progress.clone().with_filter(LevelFilter::INFO));
+        tracing_subscriber::registry()
+            .with(lines.with_filter(filter))
+            .with(self.collector.layer().with_filter(LevelFilter::INFO))
+            .with(bar)
+            .try_init()
+            .map_err(|e| Failure::from(anyhow::Error::from(e)))
+    }
+
+    /// Prints the one JSON object, or the text unless it is not wanted.
+    pub(crate) fn answer(
+        &self,
+        json: impl FnOnce() -> Value,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if self.global.json {
+            output::print(&format!("{}\n", json()))?;
+        } else if !self.global.quiet {
+            output::print(&text())?;
+        }
+        Ok(())
+    }
+
+    /// The user's keys.
+    pub(crate) fn keys(&self) -> Result<KeyFolder, Failure> {
+        let dir = environment("BITPROOF_CONFIG_DIR")
+            .map(PathBuf::from)
+            .or_else(|| user_dir("XDG_CONFIG_HOME", ".config"));
+        match dir {
+            Some(dir) => Ok(KeyFolder::new(dir.join("keys"))),
+            None => {
+                Err(Failure::usage("there is no place for keys\n  hint: set HOME or BITPROOF_CONFIG_DIR"))
+            }
+        }
+    }
+
+    /// What a run needs of its surroundings, with the store at `store_root`.
+    pub(crate) fn surroundings<'a>(&'a self, store_root: PathBuf, keys: &'a KeyFolder) -> Surroundings<'a> {
+        Surroundings {
+            store_root,
+            keys,
+            cache_root: environment("BITPROOF_CACHE_DIR")
+                .map(PathBuf::from)
+                .or_else(|| user_dir("XDG_CACHE_HOME", ".cache")),
+            collector: &self.collector,
+            clock: &SystemClock,
+            user: user(),
+            isa: self.isa.name(),
+        }
+    }
+
+    /// Where the store of a pipeline is or will be: the nearest above it; else beside the enclosing `.git`, so that
+    /// every command finds it from anywhere in the project; else beside the pipeline.
+    pub(crate) fn store_for(&self, pipeline: &Path) -> Result<PathBuf, Failure> {
+        if let Some(store) = &self.global.store {
+            return Ok(store.clone());
+        }
+        let folder = pipeline.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder.canonicalize().map_err(|e| {
+            Failure::usage(format!("cannot read {}: {e}\n  hint: name the pipeline file", pipeline.display()))
+        })?;
+        if let Some(found) = Store::find_upwards(&folder) {
+            return Ok(found);
+        }
+        let project = folder.ancestors().find(|dir| dir.join(".git").exists()).unwrap_or(&folder);
+        Ok(project.join(STORE_DIR))
+    }
+
+    /// The store that the other commands work on.
+    pub(crate) fn store(&self) -> Result<Store, Failure> {
+        let root = match &self.global.store {
+            Some(store) => store.clone(),
+            None => {
+                let here = Path::new(".").canonicalize()?;
+                Store::find_upwards(&here).ok_or_else(|| {
+                    Failure::usage(format!(
+                        "there is no store in {} or above it\n  hint: run a pipeline first, or name the project with -C DIR or the store with --store DIR",
+                        here.display()
+                    ))
+                })?
+            }
+        };
+        Store::open(&root).map_err(|e| bitproof_training::workflow::WorkflowError::from(e).into())
+    }
+}
+
+fn user_dir(xdg: &str, below_home: &str) -> Option<PathBuf> {
+    let base = environment(xdg).map(PathBuf::from).filter(|p| p.is_absolute());
+    base.or_else(|| environment("HOME").map(|home| Path::new(&home).join(below_home)))
+        .map(|dir| dir.join("bitproof"))
+}
+
+pub(crate) fn user() -> String {
+    environment("USER").or_else(|| environment("LOGNAME")).unwrap_or_else(|| "unknown".to_owned())
+}

@@ -1,0 +1,123 @@
+//! Exit codes, and errors that know theirs. The codes are part of the contract with scripts.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use bitproof_audit::{ReplayError, VerifyError};
+use bitproof_training::judge::JudgeError;
+use bitproof_training::recorder::RecorderError;
+use bitproof_training::run_folder::RunError;
+use bitproof_training::workflow::{FailureKind, WorkflowError};
+
+/// How the command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done, and what was checked holds.
+    Done,
+    /// The answer is no.
+    No,
+    /// Bad usage, pipeline or user-named file; nothing was written.
+    Usage,
+    /// It could not be done here and now.
+    CouldNot,
+}
+
+impl Exit {
+    /// The number that scripts see.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::No => 1,
+            Self::Usage => 2,
+            Self::CouldNot => 3,
+        }
+    }
+
+    pub(crate) fn code(self) -> ExitCode {
+        ExitCode::from(self.number())
+    }
+}
+
+impl From<FailureKind> for Exit {
+    fn from(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::No => Self::No,
+            FailureKind::Usage => Self::Usage,
+            FailureKind::CouldNot => Self::CouldNot,
+        }
+    }
+}
+
+/// An error with the exit code that it stands for.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) error: anyhow::Error,
+}
+
+impl Failure {
+    /// Bad usage, with a hint.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self { exit: Exit::Usage, error: anyhow::anyhow!("{message}") }
+    }
+}
+
+/// What went wrong outside the libraries, while reading or writing for the user: exit 3.
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self { exit: Exit::CouldNot, error }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self { exit: Exit::CouldNot, error: error.into() }
+    }
+}
+
+impl From<WorkflowError> for Failure {
+    fn from(error: WorkflowError) -> Self {
+        Self { exit: error.kind().into(), error: error.into() }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        Self { exit: error.kind().into(), error: error.into() }
+    }
+}
+
+impl From<JudgeError> for Failure {
+    fn from(error: JudgeError) -> Self {
+        WorkflowError::from(error).into()
+    }
+}
+
+impl From<RecorderError> for Failure {
+    fn from(error: RecorderError) -> Self {
+        WorkflowError::from(error).into()
+    }
+}
+
+impl From<VerifyError> for Failure {
+    fn from(error: VerifyError) -> Self {
+        let exit = match &error {
+            VerifyError::Run(error) => error.kind().into(),
+            VerifyError::Empty { .. } => Exit::Usage,
+            _ => Exit::CouldNot,
+        };
+        Self { exit, error: error.into() }
+    }
+}
+
+impl From<ReplayError> for Failure {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Run(error) => error.into(),
+            ReplayError::Verify(error) => error.into(),
+            ReplayError::Object(error) => WorkflowError::from(error).into(),
+            ReplayError::Damaged { .. } => Self { exit: Exit::No, error: error.into() },
+            _ => Self { exit: Exit::CouldNot, error: error.into() },
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The `bitproof` command: arguments, output and exit codes. What it does lives in the crates below it.
+
+mod args;
+mod commands;
+mod context;
+mod exit;
+mod output;
+mod progress;
+
+fn main() -> std::process::ExitCode {
+    context::main().code()
+}
