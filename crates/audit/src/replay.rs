@@ -127,7 +127,7 @@ pub fn replay(store: &Store, request: &ReplayRequest) -> Result<ReplayReport, Re
         return Err(ReplayError::Damaged { findings: report.findings });
     }
     let folder = RunFolder::open(store, &report.runs[0])?;
-    let (recorded, here) = (folder.plan.spec().numerics, bitproof_kernels::SPEC);
+    let (recorded, here) = (folder.plan.spec().numerics, stages::NUMERICS);
     if recorded != here {
         return Err(ReplayError::Numerics { run: folder.name, recorded, here });
     }

@@ -80,7 +80,8 @@ mod tests {
         let other = verify(signature.as_bytes(), "m.safetensors", b"weightz", &keys);
         assert!(matches!(other, Err(SignatureError::OtherFile { .. })));
         assert!(verify(signature.as_bytes(), "n.safetensors", b"weights", &keys).is_err());
-        let stranger = [PrivateKey::from_bytes(KeyRole::Artifact, &[2; 32]).note_key(ARTIFACT_SIGNER).unwrap()];
+        let stranger =
+            [PrivateKey::from_bytes(KeyRole::Artifact, &[2; 32]).note_key(ARTIFACT_SIGNER).unwrap()];
         assert!(verify(signature.as_bytes(), "m.safetensors", b"weights", &stranger).is_err());
     }
 }

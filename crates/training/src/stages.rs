@@ -24,6 +24,9 @@ pub const METRICS: &str = "metrics";
 /// The name of an output that holds a model.
 pub const MODEL: &str = "model";
 
+/// The version of the numeric specification that the stages compute by.
+pub const NUMERICS: u32 = bitproof_kernels::SPEC;
+
 /// The kinds of native stages with their versions. A version moves when a stage's results do.
 pub const NATIVE: [(&str, u32); 4] = [("dataset", 1), ("train", 1), ("evaluate", 1), (PACKAGE, 1)];
 

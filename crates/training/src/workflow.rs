@@ -20,7 +20,7 @@ use bitproof_core_ledger::store::StoreLock;
 use bitproof_experiment_graph::MetricSet;
 use bitproof_scheduler::cache::Cache;
 use bitproof_scheduler::dispatch::{execute, Execution};
-use bitproof_scheduler::ledger::{Entry, Ledger, Outcome};
+use bitproof_scheduler::ledger::{ledger_root, result_root, Entry, Ledger, Outcome};
 use bitproof_scheduler::{Plan, PlanDigest};
 use bitproof_telemetry::Collector;
 
@@ -88,7 +88,7 @@ pub fn run(
         around.cache_root.as_ref().map(|root| Cache::new(&root.join(recorder.store.id()).join("actions")));
     let worker =
         Worker::new(&recorder.store, &folder, cache, around.collector, prepared.data_files(), request);
-    let seal = row.and_then(|row| row.seal);
+    let sealed_before = row.is_some_and(|row| row.seal.is_some());
     let (mut ledger, committed) = Ledger::open(&folder.path(LEDGER), &folder.plan)?;
     worker.adopt_committed(&committed)?;
     let resumed_at = committed.len();
@@ -97,7 +97,7 @@ pub fn run(
     let metrics = collect_metrics(&objects, &execution.entries)?;
     let cached_from = worker.cached_from();
 
-    if seal.is_none() {
+    if !sealed_before {
         let evidence = Evidence {
             schema: evidence::SCHEMA.to_owned(),
             run: folder.name.clone(),
@@ -111,9 +111,9 @@ pub fn run(
             cached_from: cached_from.clone(),
             failures: execution.failures.iter().map(|(task, why)| (task.to_string(), why.clone())).collect(),
         };
-        write_sealed_files(&recorder, &folder, &execution, &metrics, &evidence)?;
+        seal(&recorder, &folder, &execution, &evidence)?;
     }
-    let sealed = sealed_event(&folder, &execution, &ledger)?;
+    let sealed = sealed_event(&folder, &execution)?;
     let facts = folder.facts_with(metrics.finals());
     let records = folder.telemetry()?;
     let budgets =
@@ -216,19 +216,30 @@ fn planned_event(folder: &RunFolder) -> EventBody {
     EventBody::RunPlanned { run: folder.name.clone(), uid: folder.uid, plan: folder.plan.digest() }
 }
 
-fn sealed_event(
+/// Writes everything that a run's seal covers, and gives the event that seals it. The ledger is complete and durable.
+///
+/// # Errors
+/// [`WorkflowError`] when a file cannot be written or an output is damaged.
+pub fn seal(
+    recorder: &Recorder<'_>,
     folder: &RunFolder,
     execution: &Execution,
-    ledger: &Ledger,
+    evidence: &Evidence,
 ) -> Result<EventBody, WorkflowError> {
+    let metrics = collect_metrics(&recorder.store.objects(), &execution.entries)?;
+    write_sealed_files(recorder, folder, execution, &metrics, evidence)?;
+    sealed_event(folder, execution)
+}
+
+fn sealed_event(folder: &RunFolder, execution: &Execution) -> Result<EventBody, WorkflowError> {
     let inventory =
         files::read_bounded(&folder.path(INVENTORY), bitproof_core_ledger::limits::CANON_BYTES as u64)?;
     Ok(EventBody::RunSealed {
         run: folder.name.clone(),
         uid: folder.uid,
         plan: folder.plan.digest(),
-        ledger_root: ledger.root(),
-        result_root: bitproof_scheduler::ledger::result_root(&execution.entries),
+        ledger_root: ledger_root(&folder.plan, &execution.entries),
+        result_root: result_root(&execution.entries),
         inventory: ObjectId::of_bytes(&inventory),
         succeeded: execution.failures.is_empty()
             && execution.entries.iter().all(|e| matches!(e.outcome, Outcome::Done { .. })),

@@ -242,11 +242,24 @@ mod tests {
                     })
                     .collect();
             }
-            #[expect(clippy::disallowed_methods, reason = "an oracle that shares nothing with the kernels")]
-            let log_sum = h.iter().map(|v| v.exp()).sum::<f64>().ln();
-            total += log_sum - h[label as usize];
+            total += log_sum_exp(&h) - h[label as usize];
         }
         total / labels.len() as f64
+    }
+
+    /// ln Σ eᵛ by series, so that the oracle shares nothing with the kernels: eᵛ = (Σ (v/256)ⁿ/n!)^256 by squaring, and ln y
+    /// by Newton's iteration on eˣ = y.
+    fn log_sum_exp(values: &[f64]) -> f64 {
+        fn exp(v: f64) -> f64 {
+            let (x, mut term, mut sum) = (v / 256.0, 1.0, 1.0);
+            for n in 1..20 {
+                term *= x / f64::from(n);
+                sum += term;
+            }
+            (0..8).fold(sum, |y, _| y * y)
+        }
+        let sum: f64 = values.iter().map(|&v| exp(v)).sum();
+        (0..60).fold(0.0, |x, _| x + (sum - exp(x)) / (sum + exp(x)) * 2.0)
     }
 
     #[test]

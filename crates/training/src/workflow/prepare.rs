@@ -101,7 +101,7 @@ pub fn prepare(request: &RunRequest) -> Result<Prepared, WorkflowError> {
             OnFailure::Stop => scheduler::OnFailure::Stop,
             OnFailure::Continue => scheduler::OnFailure::Continue,
         },
-        numerics: bitproof_kernels::SPEC,
+        numerics: stages::NUMERICS,
         data: inputs,
         tasks: pipeline.stages.iter().map(task).collect(),
         policy: policy_of(&pipeline),

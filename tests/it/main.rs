@@ -1,0 +1,4 @@
+//! Integration tests across the crates, in-process.
+
+mod replay;
+mod tamper;

@@ -1,0 +1,173 @@
+//! Replay tells the same run from one that was forged consistently.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+
+use bitproof_audit::{replay, verify, Difference, ReplayOutcome, ReplayReport, ReplayRequest, Scope};
+use bitproof_core_ledger::events::EventBody;
+use bitproof_scheduler::dispatch::Execution;
+use bitproof_scheduler::ledger::{Entry, Ledger, Outcome};
+use bitproof_scheduler::{action_digest, InputSource, ParamValue, Plan, PlanSpec};
+use bitproof_tests::Project;
+use bitproof_training::evidence::{Evidence, Host};
+use bitproof_training::run_folder::{RunFolder, LEDGER};
+use bitproof_training::workflow::{seal, DataFiles};
+
+fn replay_run(project: &Project, run: &str) -> ReplayReport {
+    let request = ReplayRequest {
+        run: run.to_owned(),
+        workers: NonZeroUsize::new(2).unwrap(),
+        threads: 1,
+        data: DataFiles::new(),
+    };
+    replay(&project.store(), &request).unwrap()
+}
+
+#[test]
+fn a_run_replays_to_the_same_root() {
+    let project = Project::new();
+    let report = project.run(&project.request(&[])).unwrap();
+    let replayed = replay_run(&project, &report.run);
+    assert_eq!((replayed.outcome, replayed.tasks), (ReplayOutcome::Identical, 4));
+    assert_eq!(replayed.ledger_root_replayed, report.ledger_root);
+}
+
+/// Seals a run of a changed plan with the outputs that the unchanged plan gave: everything is signed and consistent.
+fn forge(project: &Project, change: impl Fn(&mut PlanSpec)) -> String {
+    let report = project.run(&project.request(&[])).unwrap();
+    let store = project.store();
+    let honest = RunFolder::open(&store, &report.run).unwrap();
+    let mut spec = honest.plan.spec().clone();
+    change(&mut spec);
+    let folder = RunFolder::create(&store, "forged", Plan::new(spec).unwrap()).unwrap();
+    let recorded = honest.ledger().unwrap();
+    let content = |input: &InputSource| match input {
+        InputSource::Data(name) => folder.plan.spec().data.iter().find(|d| d.name == *name).unwrap().digest,
+        InputSource::Output { task, output } => recorded.entry(task).unwrap().output(output).unwrap(),
+    };
+    let entry = |task: bitproof_scheduler::PlannedTask<'_>| {
+        let inputs: Vec<_> = task.spec.inputs.iter().map(content).collect();
+        let plan = folder.plan.spec();
+        Entry {
+            task: task.spec.id.clone(),
+            lane: task.slot.lane,
+            tick: task.slot.tick,
+            action: Some(action_digest(task.spec, &inputs, plan.seed, plan.numerics)),
+            outcome: recorded.entry(&task.spec.id).unwrap().outcome.clone(),
+        }
+    };
+    let entries: Vec<Entry> = folder.plan.tasks().map(entry).collect();
+    seal_forged(project, &folder, entries);
+    folder.name.clone()
+}
+
+/// Writes and signs everything as a run of these entries would.
+fn seal_forged(project: &Project, folder: &RunFolder, entries: Vec<Entry>) {
+    let recorder = project.recorder();
+    let (mut ledger, _) = Ledger::open(&folder.path(LEDGER), &folder.plan).unwrap();
+    ledger.append(&entries).unwrap();
+    let planned =
+        EventBody::RunPlanned { run: folder.name.clone(), uid: folder.uid, plan: folder.plan.digest() };
+    let evidence = Evidence {
+        schema: bitproof_training::evidence::SCHEMA.to_owned(),
+        run: folder.name.clone(),
+        uid: folder.uid_hex(),
+        started: String::new(),
+        sealed: String::new(),
+        host: Host::observe("forger", "test"),
+        git: None,
+        workers: 1,
+        threads: 1,
+        cached_from: BTreeMap::new(),
+        failures: BTreeMap::new(),
+    };
+    let sealed = seal(&recorder, &folder, &Execution { entries, failures: Vec::new() }, &evidence).unwrap();
+    recorder.record(&[planned, sealed]).unwrap();
+}
+
+#[test]
+fn another_learning_rate_in_a_consistently_remade_plan_diverges_at_the_model() {
+    let project = Project::new();
+    let run = forge(&project, |spec| {
+        let train = spec.tasks.iter_mut().find(|t| t.id.0 == "train").unwrap();
+        train.params.insert("learning_rate".to_owned(), ParamValue::float(0.06));
+    });
+    let verified = verify(&project.store(), &Scope::Run(run.clone()), &[]).unwrap();
+    assert!(verified.ok(), "the forgery is consistent: {:?}", verified.findings);
+    let report = replay_run(&project, &run);
+    assert_eq!(report.outcome, ReplayOutcome::Diverged);
+    assert_ne!(report.ledger_root_replayed, report.ledger_root_recorded);
+    let [only] = report.divergences.as_slice() else {
+        panic!("later stages are judged on recorded inputs: {report:?}")
+    };
+    assert_eq!((only.task.as_str(), only.output.as_deref()), ("train", Some("metrics")));
+}
+
+#[test]
+fn another_version_of_a_stage_is_told_by_its_task() {
+    let project = Project::new();
+    let run = forge(&project, |spec| {
+        spec.tasks.iter_mut().find(|t| t.id.0 == "evaluate").unwrap().native.version = 2;
+    });
+    let report = replay_run(&project, &run);
+    assert_eq!(report.outcome, ReplayOutcome::Diverged);
+    let expected =
+        Difference::Code { recorded: "evaluate v2".to_owned(), replayed: "evaluate v1".to_owned() };
+    assert_eq!(
+        (report.divergences[0].task.as_str(), &report.divergences[0].difference),
+        ("evaluate", &expected)
+    );
+}
+
+#[test]
+fn a_forged_output_is_told_by_tensor_index_and_bits() {
+    use bitproof_training::safetensors::{decode, encode};
+    let project = Project::new();
+    let report = project.run(&project.request(&[])).unwrap();
+    let store = project.store();
+    let folder = RunFolder::open(&store, &report.run).unwrap();
+    let ledger = folder.ledger().unwrap();
+    let model = ledger.entries.iter().find(|e| e.task.0 == "train").unwrap().output("model").unwrap();
+    let mut tensors = decode(&store.objects().get(&model).unwrap()).unwrap();
+    let weight = &mut tensors.get_mut("0.weight").unwrap().data[3];
+    *weight = f32::from_bits(weight.to_bits() ^ 1);
+    let forged = store.objects().put(&encode(&tensors)).unwrap();
+    // The package's model is the same object; its entry keeps the honest one, so it diverges too.
+    let run = forge_outputs(&project, &folder, |entry| {
+        if let (true, Outcome::Done { outputs }) = (entry.task.0 == "train", &mut entry.outcome) {
+            outputs.iter_mut().find(|(name, _)| name == "model").unwrap().1 = forged;
+        }
+    });
+    let report = replay_run(&project, &run);
+    let first = &report.divergences[0];
+    assert_eq!((first.task.as_str(), first.output.as_deref()), ("train", Some("model")));
+    let Difference::Bytes { tensor: Some(tensor), .. } = &first.difference else { panic!("{first:?}") };
+    assert_eq!((tensor.tensor.as_str(), tensor.index.as_slice()), ("0.weight", [1, 1].as_slice()));
+    assert_eq!(tensor.recorded_bits ^ tensor.replayed_bits, 1);
+}
+
+/// Seals a run of the same plan whose entries were changed, with every action digest made anew.
+fn forge_outputs(project: &Project, honest: &RunFolder, change: impl Fn(&mut Entry)) -> String {
+    let folder = RunFolder::create(&project.store(), "forged", honest.plan.clone()).unwrap();
+    let mut entries = honest.ledger().unwrap().entries;
+    entries.iter_mut().for_each(&change);
+    let snapshot = entries.clone();
+    let output = |task: &bitproof_scheduler::TaskId, output: &str| {
+        snapshot.iter().find(|e| e.task == *task).unwrap().output(output).unwrap()
+    };
+    let plan = folder.plan.spec();
+    for (task, entry) in folder.plan.tasks().zip(&mut entries) {
+        let inputs: Vec<_> = task
+            .spec
+            .inputs
+            .iter()
+            .map(|input| match input {
+                InputSource::Data(name) => plan.data.iter().find(|d| d.name == *name).unwrap().digest,
+                InputSource::Output { task, output: name } => output(task, name),
+            })
+            .collect();
+        entry.action = Some(action_digest(task.spec, &inputs, plan.seed, plan.numerics));
+    }
+    seal_forged(project, &folder, entries);
+    folder.name.clone()
+}

@@ -1,0 +1,154 @@
+//! Fixtures of the integration tests: a small project in a temporary folder, run in-process.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bitproof_core_ledger::clock::FixedClock;
+use bitproof_core_ledger::keys::KeyFolder;
+use bitproof_core_ledger::Store;
+use bitproof_telemetry::Collector;
+use bitproof_training::recorder::Recorder;
+use bitproof_training::workflow::{self, prepare, RunReport, RunRequest, Surroundings, WorkflowError};
+use tempfile::TempDir;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+/// A pipeline of four stages that runs in milliseconds.
+pub const PIPELINE: &str = r#"
+[pipeline]
+name = "small"
+seed = 7
+lanes = 2
+
+[data.rows]
+path = "rows.csv"
+
+[[stage]]
+name = "split"
+uses = "dataset"
+inputs = ["data:rows"]
+with = { format = "csv", label = "last", valid_fraction = 0.2, test_fraction = 0.2 }
+
+[[stage]]
+name = "train"
+uses = "train"
+inputs = ["split:train", "split:valid"]
+with = { model = "mlp", hidden = [6], epochs = 4, batch = 8, learning_rate = 0.05 }
+
+[[stage]]
+name = "evaluate"
+uses = "evaluate"
+inputs = ["train:model", "split:test"]
+
+[[stage]]
+name = "package"
+uses = "package"
+inputs = ["train:model", "train:metrics"]
+
+[[gate]]
+metric = "evaluate/accuracy"
+better = "higher"
+baseline = "latest:small"
+fail = ["value >= 0.6", "regress <= 0.2"]
+
+[[budget]]
+metric = "train/step_wall_ns"
+fail = ["max <= 1h"]
+"#;
+
+/// Eighty rows of two classes that a line separates.
+pub fn rows() -> String {
+    let mut text = String::new();
+    for i in 0..80u32 {
+        let (x, y) = (f64::from(i * 37 % 80) / 80.0, f64::from(i * 53 % 80) / 80.0);
+        writeln!(text, "{x},{y},{}", u32::from(x + y > 1.0)).expect("writing to a string");
+    }
+    text
+}
+
+/// A project with its own store, keys and cache.
+#[derive(Debug)]
+pub struct Project {
+    dir: TempDir,
+    keys: KeyFolder,
+}
+
+impl Default for Project {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Project {
+    /// A project that has run nothing yet.
+    ///
+    /// # Panics
+    /// When the temporary folder cannot be written.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        fs::write(dir.path().join("bitproof.toml"), PIPELINE).expect("the temporary folder is writable");
+        fs::write(dir.path().join("rows.csv"), rows()).expect("the temporary folder is writable");
+        let keys = KeyFolder::new(dir.path().join("keys"));
+        Self { dir, keys }
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where its store is.
+    pub fn store_root(&self) -> PathBuf {
+        self.path().join(".bitproof")
+    }
+
+    /// Its store.
+    ///
+    /// # Panics
+    /// When nothing was run yet.
+    pub fn store(&self) -> Store {
+        Store::open(&self.store_root()).expect("something was run")
+    }
+
+    /// A request for its pipeline, with keys changed.
+    pub fn request(&self, overrides: &[(&str, &str)]) -> RunRequest {
+        RunRequest {
+            pipeline_path: self.path().join("bitproof.toml"),
+            overrides: overrides.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            data: BTreeMap::new(),
+            workers: 2,
+            threads: 1,
+            read_cache: true,
+            name: None,
+        }
+    }
+
+    /// Runs the pipeline.
+    ///
+    /// # Errors
+    /// What the workflow says.
+    pub fn run(&self, request: &RunRequest) -> Result<RunReport, WorkflowError> {
+        let collector = Collector::system();
+        let subscriber = tracing_subscriber::registry().with(collector.layer());
+        let around = Surroundings {
+            store_root: self.store_root(),
+            keys: &self.keys,
+            cache_root: Some(self.path().join("cache")),
+            collector: &collector,
+            clock: &FixedClock(1_700_000_000),
+            user: "tester".to_owned(),
+            isa: "test",
+        };
+        tracing::subscriber::with_default(subscriber, || workflow::run(&around, &prepare(request)?, request))
+    }
+
+    /// Opens its store for recording, with its own keys.
+    ///
+    /// # Panics
+    /// When the store is damaged.
+    pub fn recorder(&self) -> Recorder<'static> {
+        Recorder::open(&self.store_root(), &self.keys, &FixedClock(1_700_000_000), "tester", "host")
+            .expect("the store is whole")
+    }
+}
