@@ -1,4 +1,5 @@
 //! Integration tests across the crates, in-process.
+#![expect(clippy::print_stdout, reason = "exhaustive tests print how many cases they tried")]
 
 mod replay;
 mod tamper;

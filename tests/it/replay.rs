@@ -81,7 +81,7 @@ fn seal_forged(project: &Project, folder: &RunFolder, entries: Vec<Entry>) {
         cached_from: BTreeMap::new(),
         failures: BTreeMap::new(),
     };
-    let sealed = seal(&recorder, &folder, &Execution { entries, failures: Vec::new() }, &evidence).unwrap();
+    let sealed = seal(&recorder, folder, &Execution { entries, failures: Vec::new() }, &evidence).unwrap();
     recorder.record(&[planned, sealed]).unwrap();
 }
 

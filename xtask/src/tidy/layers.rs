@@ -44,8 +44,6 @@ const LAYERS: &[Layer] = &[
         &[
             "bitproof-core-ledger",
             "bitproof-scheduler",
-            "bitproof-kernels",
-            "bitproof-experiment-graph",
             "bitproof-telemetry",
             "bitproof-training",
             "bitproof-audit",

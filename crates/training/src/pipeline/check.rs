@@ -1,13 +1,14 @@
 //! What can only be checked on the whole: names, inputs, cycles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::{nearest_hint, Reporter};
 use super::{InputRef, Params, Pipeline, PipelineError, Stage};
 
-pub(super) fn check(r: Reporter<'_>, pipeline: &Pipeline) -> Result<(), PipelineError> {
-    let mut by_name: BTreeMap<&str, &Stage> = BTreeMap::new();
-    for stage in &pipeline.stages {
+/// Every stage has a name of its own.
+pub(super) fn check_names(r: Reporter<'_>, stages: &[Stage]) -> Result<(), PipelineError> {
+    let mut seen = BTreeSet::new();
+    for stage in stages {
         if stage.name == "data" || stage.name == "pipeline" {
             let message = format!("a stage cannot be named {:?}", stage.name);
             return Err(r.error(
@@ -16,11 +17,16 @@ pub(super) fn check(r: Reporter<'_>, pipeline: &Pipeline) -> Result<(), Pipeline
                 "choose another name; this one has a meaning of its own",
             ));
         }
-        if by_name.insert(&stage.name, stage).is_some() {
+        if !seen.insert(&stage.name) {
             let message = format!("there are two stages named {:?}", stage.name);
             return Err(r.error(&stage.place, message, "give each stage its own name"));
         }
     }
+    Ok(())
+}
+
+pub(super) fn check(r: Reporter<'_>, pipeline: &Pipeline) -> Result<(), PipelineError> {
+    let by_name: BTreeMap<&str, &Stage> = pipeline.stages.iter().map(|s| (s.name.as_str(), s)).collect();
     for stage in &pipeline.stages {
         for input in &stage.inputs {
             check_input(r, pipeline, &by_name, stage, input)?;

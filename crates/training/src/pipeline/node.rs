@@ -232,20 +232,30 @@ impl<'a> Keys<'a> {
 
     pub(super) fn required(&self, key: &'static str) -> Result<&'a Node, PipelineError> {
         self.optional(key).ok_or_else(|| {
-            self.reporter.error(self.place, format!("{} has no {key}", self.name), format!("add {key} = …"))
+            // A key that was misspelt is told as such, not as one that is missing.
+            let near = |e: &&Entry| strsim::damerau_levenshtein(&e.key, key) <= 1 + key.len() / 4;
+            match self.entries.iter().find(near) {
+                Some(entry) => self.unknown(entry, &[key]),
+                None => self.reporter.error(
+                    self.place,
+                    format!("{} has no {key}", self.name),
+                    format!("add {key} = …"),
+                ),
+            }
         })
+    }
+
+    fn unknown(&self, entry: &Entry, known: &[&str]) -> PipelineError {
+        let message = format!("unknown key {:?} in {}", entry.key, self.name);
+        self.reporter.error(&entry.place, message, nearest_hint(&entry.key, known))
     }
 
     /// Refuses keys that nobody asked for.
     pub(super) fn finish(self) -> Result<(), PipelineError> {
-        let asked = self.asked.into_inner();
+        let asked = self.asked.borrow();
         match self.entries.iter().find(|e| !asked.contains(e.key.as_str())) {
             None => Ok(()),
-            Some(entry) => {
-                let known: Vec<&str> = asked.into_iter().collect();
-                let message = format!("unknown key {:?} in {}", entry.key, self.name);
-                Err(self.reporter.error(&entry.place, message, nearest_hint(&entry.key, &known)))
-            }
+            Some(entry) => Err(self.unknown(entry, &asked.iter().copied().collect::<Vec<_>>())),
         }
     }
 }

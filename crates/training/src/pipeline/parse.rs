@@ -159,6 +159,7 @@ fn pipeline(r: Reporter<'_>, tree: &[Entry]) -> Result<Pipeline, PipelineError> 
         let message = format!("the pipeline has {} stages; the limit is {MAX_STAGES}", stages.len());
         return Err(r.error(&START, message, "use fewer stages"));
     }
+    check::check_names(r, &stages)?;
     let gates = tables(r, keys.optional("gate"), "[[gate]]", |r, place, entries| {
         let gate = gate(r, place, entries)?;
         known_metric_stage(r, place, &gate.metric, &stages)?;

@@ -1,0 +1,429 @@
+//! The binary as a user meets it: exit codes, messages, JSON, kills.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PIPELINE: &str = r#"[pipeline]
+name = "small"
+seed = 7
+lanes = 2
+
+[data.rows]
+path = "rows.csv"
+
+[[stage]]
+name = "split"
+uses = "dataset"
+inputs = ["data:rows"]
+with = { format = "csv", label = "last", valid_fraction = 0.2, test_fraction = 0.2 }
+
+[[stage]]
+name = "train"
+uses = "train"
+inputs = ["split:train", "split:valid"]
+with = { model = "mlp", hidden = [8], epochs = 20, batch = 4, learning_rate = 0.05 }
+
+[[stage]]
+name = "evaluate"
+uses = "evaluate"
+inputs = ["train:model", "split:test"]
+
+[[stage]]
+name = "package"
+uses = "package"
+inputs = ["train:model", "train:metrics", "evaluate:metrics"]
+
+[[gate]]
+metric = "evaluate/accuracy"
+better = "higher"
+baseline = "latest:small"
+fail = ["value >= 0.8", "regress <= 0.01"]
+
+[[budget]]
+metric = "train/step_wall_ns"
+fail = ["max <= 1h", "volume <= 100000"]
+"#;
+
+/// A project in a temporary folder, and the binary in a sealed environment.
+struct Project {
+    dir: TempDir,
+}
+
+impl Project {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let project = Self { dir };
+        project.write("bitproof.toml", PIPELINE);
+        let rows: String = (0..80u32)
+            .map(|i| {
+                let (x, y) = (i * 37 % 80, i * 53 % 80);
+                format!("{x},{y},{}\n", u32::from(x + y > 80))
+            })
+            .collect();
+        project.write("rows.csv", &rows);
+        project
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.dir.path().join(name), text).unwrap();
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitproof"));
+        command
+            .args(arguments)
+            .current_dir(self.path())
+            .env_clear()
+            .env("BITPROOF_CONFIG_DIR", self.path().join("config"))
+            .env("BITPROOF_CACHE_DIR", self.path().join("cache"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// The exit code, and both outputs as one text.
+    fn answer(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.run(arguments);
+        let text = [output.stdout, output.stderr].map(|b| String::from_utf8(b).unwrap()).concat();
+        (output.status.code().unwrap(), text)
+    }
+
+    fn json(&self, arguments: &[&str], expected_exit: i32) -> Value {
+        let arguments = [arguments, &["--json"]].concat();
+        let output = self.run(&arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(expected_exit), "{arguments:?}: {stderr}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn store(&self) -> PathBuf {
+        self.path().join(".bitproof")
+    }
+}
+
+#[test]
+fn the_main_job_end_to_end() {
+    let project = Project::new();
+    let (exit, text) = project.answer(&["run"]);
+    assert_eq!(exit, 0, "{text}");
+    for wanted in
+        ["made a key: ", "made a store: ", "no baseline yet", "ledger root", "next: bitproof replay small-1"]
+    {
+        assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
+    }
+    let first = project.json(&["show", "small-1"], 0);
+
+    let again = project.json(&["run"], 0);
+    assert_eq!(again["tasks"]["cached"], 4);
+    assert_eq!(again["ledger_root"], first["ledger_root"]);
+    assert_eq!(again["gates"][0]["outcome"], "pass", "the first run is the second's baseline");
+    let anew = project.json(&["run", "--no-cache", "-j", "8", "--threads", "3"], 0);
+    assert_eq!((anew["tasks"]["executed"].as_u64(), &anew["ledger_root"]), (Some(4), &first["ledger_root"]));
+
+    let replayed = project.json(&["replay", "latest"], 0);
+    assert_eq!(replayed["outcome"], "identical");
+    assert_eq!(replayed["ledger_root_replayed"], first["ledger_root"]);
+    let verified = project.json(&["verify", "--all"], 0);
+    assert_eq!((&verified["ok"], verified["findings"].as_array().unwrap().len()), (&Value::Bool(true), 0));
+    assert_eq!(verified["unreferenced"].as_array().unwrap().len(), 0, "{verified}");
+    let vkey = verified["signed_by"].as_str().unwrap();
+    project.json(&["verify", "--vkey", vkey], 0);
+    assert_eq!(project.json(&["runs"], 0)["runs"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn another_key_is_refused_by_vkey() {
+    let project = Project::new();
+    assert_eq!(project.answer(&["run"]).0, 0);
+    let mut own = project.json(&["key", "show", "log"], 0)["vkey"].as_str().unwrap().to_owned();
+    // The same key under another name is another signer.
+    let (exit, text) = project.answer(&["verify", "--vkey", &own]);
+    assert_eq!(exit, 1, "{text}");
+    assert!(text.contains("the note is not signed by bitproof.local/log"), "{text}");
+    own.truncate(20);
+    assert_eq!(project.answer(&["verify", "--vkey", &own]).0, 2);
+}
+
+#[test]
+fn a_worse_run_fails_the_gate_and_says_why() {
+    let project = Project::new();
+    assert_eq!(project.answer(&["run"]).0, 0);
+    let (exit, text) = project.answer(&["run", "--set", "train.epochs=1"]);
+    assert_eq!(exit, 1, "{text}");
+    for wanted in
+        ["evaluate/accuracy went from", "in small-1 to", "in small-2", "params train.epochs: 20 -> 1"]
+    {
+        assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
+    }
+    let gate = project.json(&["gate", "small-2", "--baseline", "small-1"], 1);
+    assert_eq!(gate["verdict"], "fail");
+    let compared = project.json(&["compare", "small-1", "small-2"], 0);
+    let pair = &compared["candidates"][0];
+    assert_eq!(
+        (&pair["like_for_like"], &pair["factors"][0]["name"]),
+        (&Value::Bool(true), &Value::from("train.epochs"))
+    );
+    let third = project.json(&["run"], 0);
+    assert_eq!(third["gates"][0]["outcome"], "pass", "a failed run is no baseline");
+    let (_, shown) = project.answer(&["gate", "small-2", "--format", "junit"]);
+    assert!(shown.contains("failures=\"1\""), "{shown}");
+    assert_eq!(project.answer(&["verify"]).0, 0);
+}
+
+#[test]
+fn tight_budgets_and_missing_metrics_fail() {
+    let project = Project::new();
+    project.write("tight.toml", &PIPELINE.replace("volume <= 100000", "volume <= 3"));
+    let (exit, text) = project.answer(&["run", "tight.toml"]);
+    assert_eq!(exit, 1, "{text}");
+    assert!(text.contains("fail: volume <= 3 does not hold: measured 240 counts, bound 3 counts"), "{text}");
+    project.write(
+        "absent.toml",
+        &PIPELINE.replace("metric = \"evaluate/accuracy\"", "metric = \"evaluate/recall\""),
+    );
+    let (exit, text) = project.answer(&["run", "absent.toml"]);
+    assert_eq!(exit, 1, "{text}");
+    assert!(text.contains("evaluate/recall is missing in small-2"), "{text}");
+    project.write(
+        "policy.toml",
+        "[[gate]]\nmetric = \"evaluate/loss\"\nbetter = \"lower\"\nfail = [\"value <= 100\"]\n",
+    );
+    assert_eq!(project.json(&["gate", "small-1", "--policy", "policy.toml"], 0)["verdict"], "pass");
+}
+
+#[test]
+fn a_tampered_ledger_is_named_and_not_called_a_divergence() {
+    let project = Project::new();
+    assert_eq!(project.answer(&["run"]).0, 0);
+    let path = project.store().join("runs/small-1/ledger.log");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    for command in ["verify", "replay"] {
+        let (exit, text) = project.answer(&[command, "latest"]);
+        assert_eq!(exit, 1, "{text}");
+        assert!(text.contains("runs/small-1/ledger.log at byte "), "{text}");
+        assert!(!text.contains("diverge"), "{text}");
+    }
+}
+
+#[test]
+fn the_environment_the_folder_and_the_user_change_nothing() {
+    let (here, there) = (Project::new(), Project::new());
+    let first = here.json(&["run", "-j", "1"], 0);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let pipeline = there.path().join("bitproof.toml");
+    let output = there
+        .command(&["run", pipeline.to_str().unwrap(), "--json", "-j", "8"])
+        .current_dir(elsewhere.path())
+        .env("TZ", "Asia/Kathmandu")
+        .env("LANG", "tr_TR.UTF-8")
+        .env("LC_ALL", "tr_TR.UTF-8")
+        .env("HOME", elsewhere.path())
+        .env("USER", "somebody")
+        .env("BITPROOF_ISA", "scalar")
+        .output()
+        .unwrap();
+    let second: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for field in ["plan_digest", "ledger_root", "result_root", "metrics"] {
+        assert_eq!(first[field], second[field], "{field}");
+    }
+    for file in ["manifest.json", "artifacts/package/model.safetensors", "plan.bin", "ledger.log"] {
+        let read = |p: &Project| fs::read(p.store().join("runs/small-1").join(file)).unwrap();
+        assert_eq!(read(&here), read(&there), "{file}");
+    }
+}
+
+#[test]
+fn bad_input_ends_with_2_a_place_and_a_hint_and_writes_nothing() {
+    let cases: &[(&str, &str, &str, &str)] = &[
+        ("epochs = 20", "epoch = 20", ":19:39: unknown key \"epoch\" in the `with` of a train stage", "did you mean \"epochs\"?"),
+        ("epochs = 20", "epochs = \"many\"", "epochs must be a whole number from 1 to 100000, got a text", "write epochs as"),
+        ("epochs = 20", "epochs = 0", "epochs must be from 1 to 100000, got 0", "within its bounds"),
+        ("epochs = 20", "epochs = 100001", "got 100001", "within its bounds"),
+        ("epochs = 20", "epochs = 99999999999999999999", "got a whole number beyond 64 bits", "write epochs"),
+        ("batch = 4", "batch = 0", "batch must be from 1 to 65536", "bounds"),
+        ("hidden = [8]", "hidden = [0]", "each of hidden must be from 1 to 65536", "bounds"),
+        ("hidden = [8]", "hidden = [65536, 65536]", "the model would have 4295360514 parameters", "fewer or narrower"),
+        ("lanes = 2", "lanes = 0", ":4:9: lanes must be from 1 to 1024, got 0", "bounds"),
+        ("seed = 7", "sede = 7", ":3:1: unknown key \"sede\" in [pipeline]", "did you mean \"seed\"?"),
+        ("seed = 7", "seed = 7.5", "seed must be a whole number", "write seed"),
+        ("seed = 7", "seed = ", ":3:", "hint: see docs/reference/pipeline.md"),
+        ("name = \"evaluate\"", "name = \"train\"", "there are two stages named \"train\"", "its own name"),
+        ("\"train:model\", \"split:test\"", "\"trian:model\", \"split:test\"", "takes trian:model, which does not exist", "did you mean \"train\"?"),
+        ("\"train:model\", \"split:test\"", "\"train:modle\", \"split:test\"", "but train has no such output", "did you mean \"model\"?"),
+        ("\"train:model\", \"split:test\"", "\"split:test\", \"train:model\"", "cannot work with these inputs", "it takes a model and a dataset part"),
+        ("inputs = [\"data:rows\"]", "inputs = [\"data:row\"]", "takes data:row, which does not exist", "did you mean \"rows\"?"),
+        ("inputs = [\"data:rows\"]", "inputs = [\"data:rows\"]\nafter = [\"evaluate\"]", "the stages wait for each other: split -> evaluate -> split", "circle"),
+        ("uses = \"evaluate\"", "uses = \"evalute\"", "no built-in stage \"evalute\"", "did you mean \"evaluate\"?"),
+        ("path = \"rows.csv\"", "path = \"../rows.csv\"", "does not stay inside", "--data NAME=PATH"),
+        ("path = \"rows.csv\"", "path = \"absent.csv\"", ":7:8: cannot read absent.csv", "put the file there"),
+        ("path = \"rows.csv\"", "path = \"empty.csv\"", "empty.csv: the file is empty", "correct the file"),
+        ("path = \"rows.csv\"", "path = \"ragged.csv\"", "ragged.csv: line 2: the row has 2 columns, the first has 3", "correct the file"),
+        ("path = \"rows.csv\"", "path = \"word.csv\"", "word.csv: line 2, column 1: \"two\" is not a number", "correct the file"),
+        ("path = \"rows.csv\"", "path = \"nan.csv\"", "nan.csv: line 2, column 2: \"nan\" is not a finite number", "correct the file"),
+        ("path = \"rows.csv\"", "path = \"label.csv\"", "label.csv: line 2, column 3: \"-1\" cannot be a label", "correct the file"),
+        ("path = \"rows.csv\"", "path = \"rows.csv\"\nblake3 = \"0000000000000000000000000000000000000000000000000000000000000000\"", ":8:10: rows.csv does not have the pinned digest", "pin the new digest"),
+        ("label = \"last\"", "label = \"kind\"", "label names a column, but the data has no header", "header = true"),
+        ("fail = [\"max <= 1h\"", "fail = [\"max <= 1 parsec\"", "has the unit \"parsec\"", "for example"),
+        ("fail = [\"value >= 0.8\"", "fail = [\"value = 0.8\"", "\"value = 0.8\" is not a rule", "for example"),
+        ("metric = \"evaluate/accuracy\"", "metric = \"evalute/accuracy\"", "is of no stage of this pipeline", "did you mean \"evaluate\"?"),
+    ];
+    let project = Project::new();
+    for (name, text) in [
+        ("empty.csv", ""),
+        ("ragged.csv", "1,2,0\n1,1\n"),
+        ("word.csv", "1,2,0\ntwo,2,1\n"),
+        ("nan.csv", "1,2,0\n1,nan,1\n"),
+        ("label.csv", "1,2,0\n1,2,-1\n"),
+    ] {
+        project.write(name, text);
+    }
+    for (from, to, message, hint) in cases {
+        let text = PIPELINE.replacen(from, to, 1);
+        assert_ne!(text, PIPELINE, "{from:?} is not in the pipeline");
+        project.write("bad.toml", &text);
+        let (exit, said) = project.answer(&["run", "bad.toml"]);
+        assert_eq!(exit, 2, "{to}: {said}");
+        assert!(said.contains(message) && said.contains("hint: ") && said.contains(hint), "{to}:\n{said}");
+    }
+    for (arguments, message) in [
+        (&["run", "--set", "train.epoch=1"][..], "--set train.epoch: unknown key \"epoch\""),
+        (&["run", "--set", "tran.epochs=1"], "there is no stage \"tran\""),
+        (&["run", "--set", "epochs"], "expected NAME=VALUE"),
+        (&["run", "absent.toml"], "cannot read absent.toml"),
+        (&["run", "--data", "x=rows.csv"], "the pipeline has no [data.x]"),
+        (&["run", "--name", "A b"], "cannot name a run"),
+        (&["verify"], "there is no store"),
+        (&["-C", "absent", "runs"], "-C absent"),
+        (&["explode"], "unrecognized subcommand"),
+    ] {
+        let (exit, said) = project.answer(arguments);
+        assert_eq!(exit, 2, "{arguments:?}: {said}");
+        assert!(said.contains(message), "{arguments:?}:\n{said}");
+    }
+    assert!(!project.store().exists() && !project.path().join("config").exists(), "nothing was written");
+    let error = project.json(&["run", "bad.toml"], 2);
+    assert_eq!((&error["schema"], &error["exit"]), (&Value::from("bitproof/error/v1"), &Value::from(2)));
+    let forced = project.command(&["plan"]).env("BITPROOF_ISA", "quantum").output().unwrap();
+    assert_eq!(forced.status.code(), Some(2));
+}
+
+#[test]
+fn a_stage_that_fails_by_itself_is_recorded_and_the_store_verifies() {
+    let project = Project::new();
+    // Each step multiplies the weights by 1 - 10: they overflow.
+    let sets = ["optimizer=sgd", "learning_rate=10", "weight_decay=1"].map(|set| format!("train.{set}"));
+    let [a, b, c] = &sets;
+    let (exit, text) = project.answer(&["run", "--set", a, "--set", b, "--set", c]);
+    assert_eq!(exit, 1, "{text}");
+    assert!(text.contains("the loss is") && text.contains("try a lower learning_rate"), "{text}");
+    assert_eq!(project.json(&["runs"], 0)["runs"][0]["status"], "failed");
+    assert_eq!(project.answer(&["verify", "--all"]).0, 0);
+    assert_eq!(
+        project.json(&["replay", "latest"], 0)["outcome"],
+        "identical",
+        "it fails again in the same way"
+    );
+}
+
+/// How many files there are below a folder; 0 where there is none.
+fn files_below(dir: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(dir) else { return 0 };
+    let count = |path: PathBuf| if path.is_dir() { files_below(&path) } else { 1 };
+    entries.filter_map(Result::ok).map(|entry| count(entry.path())).sum()
+}
+
+#[test]
+fn a_killed_run_is_taken_up_with_the_same_roots_and_each_event_once() {
+    const KILLS: usize = 40;
+    let reference = Project::new().json(&["run", "--set", "train.epochs=60"], 0);
+    let mut taken_up = 0;
+    for kill in 0..KILLS {
+        let project = Project::new();
+        let arguments = ["run", "--set", "train.epochs=60"];
+        let mut child =
+            project.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Killed as soon as the store holds one more file than the time before: from the first to the last.
+        while files_below(&project.store()) < kill && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let finished = project.json(&arguments, 0);
+        taken_up += u32::from(!finished["resumed_at"].is_null());
+        for field in ["ledger_root", "result_root", "plan_digest"] {
+            assert_eq!(finished[field], reference[field], "{field} after kill {kill}");
+        }
+        let verified = project.json(&["verify", "--all"], 0);
+        assert_eq!(verified["ok"], Value::Bool(true), "after kill {kill}: {verified}");
+        // store, two keys, planned, sealed, gate, budget; as many again when the killed process had finished.
+        let runs = project.json(&["runs"], 0)["runs"].as_array().unwrap().len() as u64;
+        assert_eq!(verified["tree_size"].as_u64().unwrap(), 3 + 4 * runs, "after kill {kill}");
+        assert!(runs <= 2, "after kill {kill}");
+    }
+    assert!(taken_up >= 5, "only {taken_up} kills met a run that had begun");
+}
+
+#[test]
+fn init_makes_a_project_that_runs_at_once() {
+    let project = Project::new();
+    let made = project.json(&["init", "digits"], 0);
+    assert_eq!(made["schema"], "bitproof/init/v1");
+    assert_eq!(project.answer(&["init", "digits"]).0, 2, "nothing is overwritten");
+    let report = project.json(&["-C", "digits", "run", "--set", "train.epochs=2"], 1);
+    assert_eq!(report["tasks"]["executed"], 4);
+    assert!(project.path().join("digits/.bitproof/store.toml").is_file());
+}
+
+#[test]
+fn the_template_is_the_example() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits");
+    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/digits");
+    for file in ["bitproof.toml", "README.md", "data/digits.csv.gz"] {
+        assert_eq!(fs::read(examples.join(file)).unwrap(), fs::read(template.join(file)).unwrap(), "{file}");
+    }
+}
+
+#[test]
+fn keys_are_made_listed_and_never_overwritten() {
+    let project = Project::new();
+    assert_eq!(project.json(&["key", "list"], 0)["keys"].as_array().unwrap().len(), 0);
+    let made = project.json(&["key", "new", "log"], 0);
+    assert_eq!(project.json(&["key", "show", "log"], 0)["vkey"], made["vkey"]);
+    assert_eq!(project.answer(&["key", "new", "log"]).0, 2);
+    assert_eq!(project.answer(&["key", "new", "witness"]).0, 2);
+    assert_eq!(project.answer(&["key", "show", "artifact"]).0, 2);
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = made["path"].as_str().unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    let (exit, text) = project.answer(&["run"]);
+    assert_eq!(exit, 2, "{text}");
+    assert!(text.contains("can be read by others (mode 644)"), "{text}");
+}
+
+#[test]
+fn plans_and_completions_are_printed() {
+    let project = Project::new();
+    let (exit, text) = project.answer(&["plan"]);
+    assert!(exit == 0 && text.contains("lane 0  |"), "{text}");
+    let (_, mermaid) = project.answer(&["plan", "--format", "mermaid"]);
+    assert!(mermaid.starts_with("flowchart LR\n"), "{mermaid}");
+    let plan = project.json(&["plan"], 0);
+    assert_eq!(plan["tasks"].as_array().unwrap().len(), 4);
+    assert!(!project.store().exists());
+    let (_, script) = project.answer(&["completions", "bash"]);
+    assert!(script.contains("_bitproof()"), "{script}");
+}
