@@ -162,7 +162,7 @@ fn a_worse_run_fails_the_gate_and_says_why() {
     let (exit, text) = project.answer(&["run", "--set", "train.epochs=1"]);
     assert_eq!(exit, 1, "{text}");
     for wanted in
-        ["evaluate/accuracy went from", "in small-1 to", "in small-2", "params train.epochs: 20 -> 1"]
+        ["evaluate/accuracy fell from", "(small-1) to", "regress 0.", "params train.epochs: 20 -> 1"]
     {
         assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
     }
@@ -271,11 +271,12 @@ fn bad_input_ends_with_2_a_place_and_a_hint_and_writes_nothing() {
         ("path = \"rows.csv\"", "path = \"../rows.csv\"", "does not stay inside", "--data NAME=PATH"),
         ("path = \"rows.csv\"", "path = \"absent.csv\"", ":7:8: cannot read absent.csv", "put the file there"),
         ("path = \"rows.csv\"", "path = \"empty.csv\"", "empty.csv: the file is empty", "correct the file"),
-        ("path = \"rows.csv\"", "path = \"ragged.csv\"", "ragged.csv: line 2: the row has 2 columns, the first has 3", "correct the file"),
+        ("path = \"rows.csv\"", "path = \"ragged.csv\"", "ragged.csv: line 2, column 3: the row has 2 columns, the first has 3", "correct the file"),
         ("path = \"rows.csv\"", "path = \"word.csv\"", "word.csv: line 2, column 1: \"two\" is not a number", "correct the file"),
         ("path = \"rows.csv\"", "path = \"nan.csv\"", "nan.csv: line 2, column 2: \"nan\" is not a finite number", "correct the file"),
         ("path = \"rows.csv\"", "path = \"label.csv\"", "label.csv: line 2, column 3: \"-1\" cannot be a label", "correct the file"),
         ("path = \"rows.csv\"", "path = \"rows.csv\"\nblake3 = \"0000000000000000000000000000000000000000000000000000000000000000\"", ":8:10: rows.csv does not have the pinned digest", "pin the new digest"),
+        ("label = \"last\"", "label = 3", "rows.csv: there is no label column 3; the file has 3 columns", "correct the file"),
         ("label = \"last\"", "label = \"kind\"", "label names a column, but the data has no header", "header = true"),
         ("fail = [\"max <= 1h\"", "fail = [\"max <= 1 parsec\"", "has the unit \"parsec\"", "for example"),
         ("fail = [\"value >= 0.8\"", "fail = [\"value = 0.8\"", "\"value = 0.8\" is not a rule", "for example"),

@@ -33,20 +33,16 @@ pub struct RunFacts {
 mod bits {
     use std::collections::BTreeMap;
 
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::exact::ExactF64;
 
     pub(super) fn serialize<S: Serializer>(map: &BTreeMap<String, f64>, s: S) -> Result<S::Ok, S::Error> {
-        let shown: BTreeMap<&String, String> =
-            map.iter().map(|(name, value)| (name, format!("{:016x}", value.to_bits()))).collect();
-        shown.serialize(s)
+        s.collect_map(map.iter().map(|(name, value)| (name, ExactF64::from(*value))))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, f64>, D::Error> {
-        let shown = BTreeMap::<String, String>::deserialize(d)?;
-        let value = |(name, bits): (String, String)| {
-            let bits = u64::from_str_radix(&bits, 16).map_err(serde::de::Error::custom)?;
-            Ok((name, f64::from_bits(bits)))
-        };
-        shown.into_iter().map(value).collect()
+        let exact = BTreeMap::<String, ExactF64>::deserialize(d)?;
+        Ok(exact.into_iter().map(|(name, value)| (name, value.get())).collect())
     }
 }

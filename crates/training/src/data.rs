@@ -41,7 +41,7 @@ pub enum DataError {
         reason: String,
     },
     /// A row has another number of columns than the first.
-    #[error("line {line}: the row has {got} columns, the first has {expected}")]
+    #[error("line {line}, column {}: the row has {got} columns, the first has {expected}", got.min(expected) + 1)]
     Ragged {
         /// The line.
         line: u64,

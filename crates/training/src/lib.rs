@@ -23,7 +23,7 @@
 //! let pipeline = bitproof_training::pipeline::parse("demo.toml", text)?;
 //! assert_eq!(pipeline.lanes, ["0"]);
 //! let error = bitproof_training::pipeline::parse("demo.toml", b"[pipelin]").unwrap_err();
-//! assert_eq!(error.place, bitproof_training::pipeline::Place::File { line: 1, column: 1 });
+//! assert_eq!(error.place, bitproof_training::pipeline::Place::File { line: 1, column: 2 });
 //! # Ok::<(), bitproof_training::pipeline::PipelineError>(())
 //! ```
 

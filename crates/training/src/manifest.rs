@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bitproof_core_ledger::chain::ChainHead;
 use bitproof_core_ledger::digest::{Digest, ResultKind};
 use bitproof_core_ledger::objects::ObjectId;
-use bitproof_experiment_graph::MetricSet;
+use bitproof_experiment_graph::{ExactF64, MetricSet};
 use bitproof_scheduler::ledger::{ledger_root, result_root, Entry, Outcome};
 use bitproof_scheduler::{ActionDigest, Plan, PlanDigest};
 use serde::{Deserialize, Serialize};
@@ -77,8 +77,8 @@ pub struct ManifestTask {
 pub struct ManifestMetric {
     /// For people; `null` where it is not finite.
     pub value: Option<f64>,
-    /// The bits of the f64, in hex.
-    pub bits: String,
+    /// The value, exactly.
+    pub bits: ExactF64,
 }
 
 /// A run as every machine writes it.
@@ -130,10 +130,8 @@ impl Manifest {
         };
         let data =
             spec.data.iter().map(|d| (d.name.clone(), ManifestData { blake3: d.digest, bytes: d.bytes }));
-        let metric = |value: f64| ManifestMetric {
-            value: value.is_finite().then_some(value),
-            bits: format!("{:016x}", value.to_bits()),
-        };
+        let metric =
+            |value: f64| ManifestMetric { value: value.is_finite().then_some(value), bits: value.into() };
         Self {
             schema: SCHEMA.to_owned(),
             pipeline: spec.pipeline.clone(),
@@ -179,7 +177,6 @@ impl Manifest {
 
     /// The last value of each metric.
     pub fn metric_values(&self) -> BTreeMap<String, f64> {
-        let value = |m: &ManifestMetric| u64::from_str_radix(&m.bits, 16).map_or(f64::NAN, f64::from_bits);
-        self.metrics.iter().map(|(name, metric)| (name.clone(), value(metric))).collect()
+        self.metrics.iter().map(|(name, metric)| (name.clone(), metric.bits.get())).collect()
     }
 }

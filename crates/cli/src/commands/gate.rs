@@ -86,7 +86,12 @@ fn to_json(run: &str, verdict: &str, judged: &[JudgedGate]) -> Value {
     let findings: Vec<Value> = judged
         .iter()
         .flat_map(|g| g.verdict.findings.iter().map(move |f| (g, f)))
-        .map(|(g, f)| json!({ "metric": g.verdict.metric, "severity": f.severity, "rule": f.rule, "message": f.message }))
+        .map(|(g, f)| {
+            let value = |v: Option<bitproof_experiment_graph::ExactF64>| v.map(|v| v.get());
+            json!({ "metric": g.verdict.metric, "severity": f.severity, "rule": f.rule, "message": f.message,
+                    "observed": value(f.observed), "bound": value(f.bound),
+                    "candidate": value(f.candidate), "baseline": value(f.baseline) })
+        })
         .collect();
     let gates: Vec<Value> = judged
         .iter()
@@ -113,7 +118,11 @@ pub(super) fn gate_table(judged: &[JudgedGate], paint: Paint) -> String {
         let verdict = &gate.verdict;
         let against = match &verdict.baseline_run {
             Some(baseline) => format!("against {baseline}"),
-            None => "no baseline yet".to_owned(),
+            None if verdict.skipped.is_empty() => "no baseline".to_owned(),
+            None => {
+                let rules: Vec<String> = verdict.skipped.iter().map(ToString::to_string).collect();
+                format!("no baseline yet: {} not judged", rules.join(", "))
+            }
         };
         rows.push(vec![paint.verdict(outcome_word(verdict.outcome)), verdict.metric.clone(), against]);
     }

@@ -262,7 +262,7 @@ mod tests {
         let error = |text: &[u8]| read_csv(text, &options(false, LabelColumn::Last)).unwrap_err().to_string();
         assert_eq!(error(b""), "the file is empty");
         assert_eq!(error(b" \r\n"), "the file is empty");
-        assert_eq!(error(b"1,0\n1,2,1\n"), "line 2: the row has 3 columns, the first has 2");
+        assert_eq!(error(b"1,0\n1,2,1\n"), "line 2, column 3: the row has 3 columns, the first has 2");
         assert_eq!(error(b"1,0\nx,1\n"), "line 2, column 1: \"x\" is not a number");
         assert_eq!(error(b"1,0\nNaN,1\n"), "line 2, column 1: \"NaN\" is not a finite number");
         assert_eq!(error(b"1,0\n1e99,1\n"), "line 2, column 1: \"1e99\" is not a finite number");
