@@ -1,5 +1,7 @@
 //! Integration tests across the crates, in-process.
 #![expect(clippy::print_stdout, reason = "exhaustive tests print how many cases they tried")]
 
+mod accuracy;
+mod formats;
 mod replay;
 mod tamper;

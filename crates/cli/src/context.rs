@@ -12,6 +12,8 @@ use bitproof_training::workflow::Surroundings;
 use clap::error::ErrorKind;
 use clap::Parser as _;
 use serde_json::{json, Value};
+use signal_hook::consts::SIGINT;
+use signal_hook::iterator::Signals;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -49,7 +51,11 @@ pub(crate) fn main() -> Exit {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "errors go to standard error")]
+#[expect(clippy::print_stderr, reason = "what is no result goes to standard error")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
 fn report(failure: &Failure, json: bool) {
     let message = failure.error.to_string();
     if json {
@@ -60,7 +66,7 @@ fn report(failure: &Failure, json: bool) {
         });
         let _ = output::print(&format!("{object}\n"));
     }
-    eprintln!("error: {message}");
+    say(&format!("error: {message}"));
 }
 
 /// One invocation.
@@ -91,7 +97,22 @@ impl App {
         let progress = Progress::default();
         let app = Self { global, paint, progress, collector, isa };
         app.start_logging()?;
+        app.watch_interrupts()?;
         Ok(app)
+    }
+
+    /// Ctrl-C ends the process at once, as a crash would: what was acknowledged is durable, and the same command goes on.
+    fn watch_interrupts(&self) -> io::Result<()> {
+        let mut signals = Signals::new([SIGINT])?;
+        let progress = self.progress.clone();
+        std::thread::spawn(move || {
+            if signals.forever().next().is_some() {
+                progress.clear();
+                say("interrupted: nothing acknowledged is lost, and the same command goes on");
+                std::process::exit(Exit::Interrupted.number().into());
+            }
+        });
+        Ok(())
     }
 
     fn start_logging(&self) -> Result<(), Failure> {

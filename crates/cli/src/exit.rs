@@ -20,6 +20,8 @@ pub(crate) enum Exit {
     Usage,
     /// It could not be done here and now.
     CouldNot,
+    /// The user pressed Ctrl-C.
+    Interrupted,
 }
 
 impl Exit {
@@ -30,6 +32,7 @@ impl Exit {
             Self::No => 1,
             Self::Usage => 2,
             Self::CouldNot => 3,
+            Self::Interrupted => 130,
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::Context;
@@ -30,9 +30,13 @@ impl Progress {
         let Some(task) = &fields.task else { return };
         let mut bars = self.by_task.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(total) = fields.total {
+            let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let _ = write!(out, "{:.0}/s", state.per_sec());
+            };
             let style =
-                ProgressStyle::with_template("{msg:12} [{bar:40}] {pos}/{len} steps  {per_sec}  eta {eta}")
-                    .unwrap_or_else(|_| ProgressStyle::default_bar());
+                ProgressStyle::with_template("{msg:12} [{bar:40}] {pos}/{len} steps  {rate}  eta {eta}")
+                    .unwrap_or_else(|_| ProgressStyle::default_bar())
+                    .with_key("rate", rate);
             let bar = self.bars.add(ProgressBar::new(total).with_style(style).with_message(task.clone()));
             bar.enable_steady_tick(Duration::from_millis(200));
             bars.insert(task.clone(), bar);

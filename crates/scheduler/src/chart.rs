@@ -17,21 +17,15 @@ pub fn lanes(plan: &Plan) -> String {
     let mut text = String::new();
     for (lane, name) in names.iter().enumerate() {
         let mut cells = vec!['\u{b7}'; CHART_COLUMNS as usize];
-        let mut busy = 0u64;
+        let (mut busy, mut free) = (0u64, 0);
         for task in plan.tasks().filter(|t| t.slot.lane as usize == lane) {
             busy += task.spec.cost;
-            let (start, end) = (column(task.slot.tick), column(task.slot.tick + task.spec.cost));
-            let bar = &mut cells[start..end];
-            let label: Vec<char> = task.spec.id.0.chars().collect();
-            match bar {
-                [] => {}
-                [one] => *one = '|',
-                [first, rest @ ..] => {
-                    *first = '|';
-                    rest.fill('=');
-                    rest.iter_mut().zip(label).for_each(|(cell, c)| *cell = c);
-                }
-            }
+            // A task that is narrower than a column takes one, so that it is seen; its neighbour gives way.
+            let start = column(task.slot.tick).max(free).min(cells.len() - 1);
+            free = column(task.slot.tick + task.spec.cost).max(start + 1);
+            let label = task.spec.id.0.chars().chain(std::iter::repeat('='));
+            let bar = std::iter::once('|').chain(label);
+            cells[start..free].iter_mut().zip(bar).for_each(|(cell, c)| *cell = c);
         }
         let percent = busy * 100 / makespan.max(1);
         let cells: String = cells.into_iter().collect();
@@ -94,6 +88,9 @@ mod tests {
         let first = format!("|a{}|b{}", "=".repeat(13), "=".repeat(43));
         let second = format!("{}|c{}{}", dots(15), "=".repeat(28), dots(15));
         assert_eq!(lanes(&plan), format!("lane 0  {first}  100 %\nlane 1  {second}   50 %\n"));
+        let narrow = vec![task("a", 1, &[]), task("b", 500, &["a"]), task("c", 1, &["b"])];
+        let chart = lanes(&Plan::new(spec(1, narrow)).unwrap());
+        assert_eq!(chart, format!("lane 0  ||b{}|  100 %\n", "=".repeat(56)), "narrow tasks are seen");
         assert!(mermaid(&plan).contains("  t0 -->|\"out\"| t2\n"));
     }
 }

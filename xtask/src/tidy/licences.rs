@@ -11,8 +11,6 @@ use crate::workspace::Workspace;
 /// The platforms that the project supports; what only others need is not judged.
 const PLATFORMS: [&str; 4] =
     ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "x86_64-apple-darwin", "aarch64-apple-darwin"];
-/// Where packages may come from.
-const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 const DENY: &str = "deny.toml";
 const LOCK: &str = "Cargo.lock";
 
@@ -38,7 +36,7 @@ pub(super) fn check_workspace(workspace: &Workspace, files: &[SourceFile]) -> Re
         .map(|package| Package {
             name: package.name.to_string(),
             licence: package.license,
-            origin: package.source.map(|source| source.repr),
+            foreign_origin: package.source.filter(|source| !source.is_crates_io()).map(|source| source.repr),
         })
         .collect();
     let lock = text_of(files, LOCK).unwrap_or_default();
@@ -49,8 +47,8 @@ struct Package {
     name: String,
     /// An SPDX expression.
     licence: Option<String>,
-    /// `None` for members of the workspace.
-    origin: Option<String>,
+    /// `None` for members of the workspace and for what crates.io serves.
+    foreign_origin: Option<String>,
 }
 
 struct Allowed {
@@ -64,7 +62,7 @@ fn check(allowed: &[Allowed], packages: &[Package], lock: &str) -> Vec<Finding> 
     for package in packages {
         let line = lock.find(&format!("name = \"{}\"\n", package.name)).map_or(1, |at| line_at(lock, at));
         let mut refuse = |what: String, instead: &str| findings.push(Finding::new(LOCK, line, what, instead));
-        if let Some(origin) = package.origin.as_deref().filter(|origin| *origin != CRATES_IO) {
+        if let Some(origin) = &package.foreign_origin {
             refuse(format!("{} comes from {origin}", package.name), "a release on crates.io");
         }
         let Some(licence) = &package.licence else {
@@ -219,23 +217,22 @@ mod tests {
         let package = |name: &str, licence: Option<&str>, origin: Option<&str>| Package {
             name: name.to_owned(),
             licence: licence.map(str::to_owned),
-            origin: origin.map(str::to_owned),
+            foreign_origin: origin.map(str::to_owned),
         };
         let allowed = |names: &[&str]| -> Vec<Allowed> {
             names.iter().zip(5..).map(|(name, line)| Allowed { licence: (*name).to_owned(), line }).collect()
         };
         let lock = "[[package]]\nname = \"own\"\n\n[[package]]\nname = \"far\"\n";
-        let good =
-            [package("own", Some("MIT"), None), package("far", Some("MIT OR GPL-3.0"), Some(CRATES_IO))];
+        let good = [package("own", Some("MIT"), None), package("far", Some("MIT OR GPL-3.0"), None)];
         assert_eq!(check(&allowed(&["MIT"]), &good, lock), []);
 
         let bad = |packages: &[Package], names: &[&str]| -> Vec<String> {
             let found = check(&allowed(names), packages, lock);
             found.iter().map(|f| format!("{}:{}: {}", f.file, f.line, f.what)).collect()
         };
-        let gpl = [package("own", Some("MIT"), None), package("far", Some("GPL-3.0"), Some(CRATES_IO))];
+        let gpl = [package("own", Some("MIT"), None), package("far", Some("GPL-3.0"), None)];
         assert_eq!(bad(&gpl, &["MIT"]), ["Cargo.lock:5: far has the licence GPL-3.0"]);
-        let unnamed = [package("own", Some("MIT"), None), package("far", None, Some(CRATES_IO))];
+        let unnamed = [package("own", Some("MIT"), None), package("far", None, None)];
         assert_eq!(bad(&unnamed, &["MIT"]), ["Cargo.lock:5: far names no licence"]);
         let git = [package("far", Some("MIT"), Some("git+https://example.org/far"))];
         assert_eq!(bad(&git, &["MIT"]), ["Cargo.lock:5: far comes from git+https://example.org/far"]);

@@ -1,7 +1,7 @@
 use std::fmt::Write as _;
 
 use bitproof_core_ledger::clock::SystemClock;
-use bitproof_experiment_graph::GateOutcome;
+use bitproof_experiment_graph::{ExactF64, GateFinding, GateOutcome};
 use bitproof_training::judge::{judge_gates, outcome_word, plan_gates, verdict_events, JudgedGate};
 use bitproof_training::pipeline::parse_gates;
 use bitproof_training::recorder::Recorder;
@@ -83,23 +83,24 @@ fn overall(judged: &[JudgedGate]) -> &'static str {
 }
 
 fn to_json(run: &str, verdict: &str, judged: &[JudgedGate]) -> Value {
-    let findings: Vec<Value> = judged
-        .iter()
-        .flat_map(|g| g.verdict.findings.iter().map(move |f| (g, f)))
-        .map(|(g, f)| {
-            let value = |v: Option<bitproof_experiment_graph::ExactF64>| v.map(|v| v.get());
-            json!({ "metric": g.verdict.metric, "severity": f.severity, "rule": f.rule, "message": f.message,
-                    "observed": value(f.observed), "bound": value(f.bound),
-                    "candidate": value(f.candidate), "baseline": value(f.baseline) })
-        })
-        .collect();
-    let gates: Vec<Value> = judged
-        .iter()
-        .map(|g| json!({ "metric": g.verdict.metric, "outcome": outcome_word(g.verdict.outcome),
-                         "baseline": g.verdict.baseline_run, "changed": g.verdict.changed, "receipt": g.receipt }))
-        .collect();
+    let gates: Vec<Value> = judged.iter().map(gate_json).collect();
+    let findings: Vec<&Value> = gates.iter().filter_map(|g| g["findings"].as_array()).flatten().collect();
     json!({ "schema": "bitproof/gate/v1", "run": run, "verdict": verdict, "findings": findings, "gates": gates,
             "receipt": judged.iter().map(|g| g.receipt).collect::<Vec<_>>() })
+}
+
+/// A gate with its findings, as `run` and `gate` print it.
+pub(super) fn gate_json(gate: &JudgedGate) -> Value {
+    let verdict = &gate.verdict;
+    let value = |v: Option<ExactF64>| v.map(|v| v.get());
+    let finding = |f: &GateFinding| {
+        json!({ "metric": verdict.metric, "severity": f.severity, "rule": f.rule, "message": f.message,
+                "observed": value(f.observed), "bound": value(f.bound),
+                "candidate": value(f.candidate), "baseline": value(f.baseline) })
+    };
+    let findings: Vec<Value> = verdict.findings.iter().map(finding).collect();
+    json!({ "metric": verdict.metric, "outcome": outcome_word(verdict.outcome), "baseline": verdict.baseline_run,
+            "skipped": verdict.skipped, "changed": verdict.changed, "findings": findings, "receipt": gate.receipt })
 }
 
 fn to_text(run: &str, verdict: &str, judged: &[JudgedGate], paint: Paint) -> String {

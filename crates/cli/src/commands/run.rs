@@ -3,11 +3,11 @@ use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use bitproof_training::judge::{budget_word, outcome_word};
+use bitproof_training::judge::budget_word;
 use bitproof_training::workflow::{self, prepare, RunReport, RunRequest, RunStatus, TaskReport, TaskState};
 use serde_json::{json, Value};
 
-use super::gate::gate_table;
+use super::gate::{gate_json, gate_table};
 use crate::args::{Effort, Pipeline, Run};
 use crate::context::App;
 use crate::exit::{Exit, Failure};
@@ -62,14 +62,7 @@ fn count(report: &RunReport, wanted: impl Fn(&TaskState) -> bool) -> usize {
 }
 
 fn to_json(report: &RunReport) -> Value {
-    let gates: Vec<Value> = report
-        .gates
-        .iter()
-        .map(|g| {
-            json!({ "metric": g.verdict.metric, "outcome": outcome_word(g.verdict.outcome),
-                         "findings": findings(g), "receipt": g.receipt })
-        })
-        .collect();
+    let gates: Vec<Value> = report.gates.iter().map(gate_json).collect();
     let budgets: Vec<Value> = report
         .budgets
         .iter()
@@ -100,10 +93,6 @@ fn to_json(report: &RunReport) -> Value {
         "wall_ns": report.wall_ns, "memory_delta_bytes": report.memory_delta_bytes,
         "peak_rss_bytes": report.peak_rss_bytes,
     })
-}
-
-fn findings(gate: &bitproof_training::judge::JudgedGate) -> Vec<String> {
-    gate.verdict.findings.iter().map(|f| f.message.clone()).collect()
 }
 
 fn state_word(state: &TaskState) -> &'static str {

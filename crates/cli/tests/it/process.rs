@@ -1,116 +1,12 @@
-//! The binary as a user meets it: exit codes, messages, JSON, kills.
+//! Exit codes, messages, JSON, kills.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-const PIPELINE: &str = r#"[pipeline]
-name = "small"
-seed = 7
-lanes = 2
-
-[data.rows]
-path = "rows.csv"
-
-[[stage]]
-name = "split"
-uses = "dataset"
-inputs = ["data:rows"]
-with = { format = "csv", label = "last", valid_fraction = 0.2, test_fraction = 0.2 }
-
-[[stage]]
-name = "train"
-uses = "train"
-inputs = ["split:train", "split:valid"]
-with = { model = "mlp", hidden = [8], epochs = 20, batch = 4, learning_rate = 0.05 }
-
-[[stage]]
-name = "evaluate"
-uses = "evaluate"
-inputs = ["train:model", "split:test"]
-
-[[stage]]
-name = "package"
-uses = "package"
-inputs = ["train:model", "train:metrics", "evaluate:metrics"]
-
-[[gate]]
-metric = "evaluate/accuracy"
-better = "higher"
-baseline = "latest:small"
-fail = ["value >= 0.8", "regress <= 0.01"]
-
-[[budget]]
-metric = "train/step_wall_ns"
-fail = ["max <= 1h", "volume <= 100000"]
-"#;
-
-/// A project in a temporary folder, and the binary in a sealed environment.
-struct Project {
-    dir: TempDir,
-}
-
-impl Project {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let project = Self { dir };
-        project.write("bitproof.toml", PIPELINE);
-        let rows: String = (0..80u32)
-            .map(|i| {
-                let (x, y) = (i * 37 % 80, i * 53 % 80);
-                format!("{x},{y},{}\n", u32::from(x + y > 80))
-            })
-            .collect();
-        project.write("rows.csv", &rows);
-        project
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.dir.path().join(name), text).unwrap();
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bitproof"));
-        command
-            .args(arguments)
-            .current_dir(self.path())
-            .env_clear()
-            .env("BITPROOF_CONFIG_DIR", self.path().join("config"))
-            .env("BITPROOF_CACHE_DIR", self.path().join("cache"))
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// The exit code, and both outputs as one text.
-    fn answer(&self, arguments: &[&str]) -> (i32, String) {
-        let output = self.run(arguments);
-        let text = [output.stdout, output.stderr].map(|b| String::from_utf8(b).unwrap()).concat();
-        (output.status.code().unwrap(), text)
-    }
-
-    fn json(&self, arguments: &[&str], expected_exit: i32) -> Value {
-        let arguments = [arguments, &["--json"]].concat();
-        let output = self.run(&arguments);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(expected_exit), "{arguments:?}: {stderr}");
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    fn store(&self) -> PathBuf {
-        self.path().join(".bitproof")
-    }
-}
+use crate::project::{Project, PIPELINE};
 
 #[test]
 fn the_main_job_end_to_end() {
@@ -376,6 +272,26 @@ fn a_killed_run_is_taken_up_with_the_same_roots_and_each_event_once() {
         assert!(runs <= 2, "after kill {kill}");
     }
     assert!(taken_up >= 5, "only {taken_up} kills met a run that had begun");
+}
+
+#[test]
+fn an_interrupt_ends_with_130_and_the_same_command_goes_on() {
+    let project = Project::new();
+    let arguments = ["run", "--set", "train.epochs=20000"];
+    let mut child = project.command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
+    // The run is on its way when its ledger holds the first stage: then it trains for seconds.
+    let ledger = project.store().join("runs/small-1/ledger.log");
+    while fs::metadata(&ledger).map_or(0, |m| m.len()) <= 16 {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be interrupted");
+        std::thread::yield_now();
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(String::from_utf8(output.stderr).unwrap().starts_with("interrupted: "));
+    let (exit, text) = project.answer(&["replay", "small-1"]);
+    assert!(exit == 3 && text.contains("small-1 is incomplete"), "{exit}: {text}");
 }
 
 #[test]

@@ -1,0 +1,5 @@
+//! The binary as a user meets it.
+
+mod process;
+mod project;
+mod reference;
