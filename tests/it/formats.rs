@@ -9,7 +9,8 @@ use bitproof_core_ledger::digest::{
     ActionKind, ComparisonKind, Content, EntryKind, EventKind, GenesisKind, Kind, PlanKind, ResultKind,
     StreamKind,
 };
-use bitproof_core_ledger::log::{self, LogKind, LogWriter};
+use bitproof_core_ledger::files::Files;
+use bitproof_core_ledger::log::{self, Acknowledged, LogKind, LogWriter};
 
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/formats").join(name);
@@ -40,7 +41,8 @@ fn the_log_file_is_the_one_on_the_page() {
     let bytes = example("log-file.md");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.log");
-    let (mut file, _) = LogWriter::open(&path, LogKind::LEDGER).unwrap();
+    let (mut file, _) =
+        LogWriter::open(&Files::on_disk(), &path, LogKind::LEDGER, Acknowledged::Unknown).unwrap();
     file.append(&[b"hi"]).unwrap();
     assert_eq!(fs::read(&path).unwrap(), bytes);
     let contents = log::parse(&bytes, LogKind::LEDGER).unwrap();

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 
 use bitproof_audit::{replay, verify, Difference, ReplayOutcome, ReplayReport, ReplayRequest, Scope};
 use bitproof_core_ledger::events::EventBody;
+use bitproof_core_ledger::files::Files;
 use bitproof_scheduler::dispatch::Execution;
 use bitproof_scheduler::ledger::{Entry, Ledger, Outcome};
 use bitproof_scheduler::{action_digest, InputSource, ParamValue, Plan, PlanSpec};
@@ -64,7 +65,7 @@ fn forge(project: &Project, change: impl Fn(&mut PlanSpec)) -> String {
 /// Writes and signs everything as a run of these entries would.
 fn seal_forged(project: &Project, folder: &RunFolder, entries: Vec<Entry>) {
     let recorder = project.recorder();
-    let (mut ledger, _) = Ledger::open(&folder.path(LEDGER), &folder.plan).unwrap();
+    let (mut ledger, _) = Ledger::open(&Files::on_disk(), &folder.path(LEDGER), &folder.plan).unwrap();
     ledger.append(&entries).unwrap();
     let planned =
         EventBody::RunPlanned { run: folder.name.clone(), uid: folder.uid, plan: folder.plan.digest() };

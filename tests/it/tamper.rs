@@ -23,7 +23,10 @@ fn evidence(dir: &Path) -> Vec<PathBuf> {
 
 /// The findings' paths; an error of verification itself is not a pass either, and names its file in its text.
 fn findings(project: &Project) -> Vec<(String, Option<u64>)> {
-    match bitproof_core_ledger::Store::open(&project.store_root()) {
+    match bitproof_core_ledger::Store::open(
+        &bitproof_core_ledger::files::Files::on_disk(),
+        &project.store_root(),
+    ) {
         Err(error) => vec![(error.to_string(), Some(0))],
         Ok(store) => match verify(&store, &Scope::Run("latest".to_owned()), &[]) {
             Ok(report) => report.findings.into_iter().map(|f| (f.path, f.offset)).collect(),

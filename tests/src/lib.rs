@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bitproof_core_ledger::clock::FixedClock;
+use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::keys::KeyFolder;
 use bitproof_core_ledger::Store;
 use bitproof_telemetry::Collector;
@@ -71,6 +72,7 @@ pub fn rows() -> String {
 #[derive(Debug)]
 pub struct Project {
     dir: TempDir,
+    files: Files,
     keys: KeyFolder,
 }
 
@@ -90,7 +92,13 @@ impl Project {
         fs::write(dir.path().join("bitproof.toml"), PIPELINE).expect("the temporary folder is writable");
         fs::write(dir.path().join("rows.csv"), rows()).expect("the temporary folder is writable");
         let keys = KeyFolder::new(dir.path().join("keys"));
-        Self { dir, keys }
+        Self { dir, files: Files::on_disk(), keys }
+    }
+
+    /// The same project with its store and cache on another storage.
+    #[must_use]
+    pub fn on(self, files: Files) -> Self {
+        Self { files, ..self }
     }
 
     /// Its folder.
@@ -108,7 +116,7 @@ impl Project {
     /// # Panics
     /// When nothing was run yet.
     pub fn store(&self) -> Store {
-        Store::open(&self.store_root()).expect("something was run")
+        Store::open(&self.files, &self.store_root()).expect("something was run")
     }
 
     /// A request for its pipeline, with keys changed.
@@ -132,6 +140,7 @@ impl Project {
         let collector = Collector::system();
         let subscriber = tracing_subscriber::registry().with(collector.layer());
         let around = Surroundings {
+            files: self.files.clone(),
             store_root: self.store_root(),
             keys: &self.keys,
             cache_root: Some(self.path().join("cache")),
@@ -148,7 +157,14 @@ impl Project {
     /// # Panics
     /// When the store is damaged.
     pub fn recorder(&self) -> Recorder<'static> {
-        Recorder::open(&self.store_root(), &self.keys, &FixedClock(1_700_000_000), "tester", "host")
-            .expect("the store is whole")
+        Recorder::open(
+            &self.files,
+            &self.store_root(),
+            &self.keys,
+            &FixedClock(1_700_000_000),
+            "tester",
+            "host",
+        )
+        .expect("the store is whole")
     }
 }

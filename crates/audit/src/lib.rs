@@ -10,9 +10,10 @@
 //!
 //! ```no_run
 //! use bitproof_audit::{verify, Scope};
+//! use bitproof_core_ledger::files::Files;
 //! use bitproof_core_ledger::Store;
 //!
-//! let store = Store::open(std::path::Path::new(".bitproof"))?;
+//! let store = Store::open(&Files::on_disk(), std::path::Path::new(".bitproof"))?;
 //! let report = verify(&store, &Scope::Run("latest".into()), &[])?;
 //! assert!(report.ok(), "{:?}", report.findings);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs;
 use std::path::Path;
 
 use bitproof_core_ledger::digest::{Content, Digest};
 use bitproof_core_ledger::events::{AuditError, AuditView, EventBody, VerdictKind};
-use bitproof_core_ledger::files::{self, FileError};
+use bitproof_core_ledger::files::FileError;
 use bitproof_core_ledger::inventory::{Inventory, InventoryEntry};
 use bitproof_core_ledger::limits::{CANON_BYTES, OBJECT_IN_MEMORY_BYTES};
 use bitproof_core_ledger::log::LogError;
 use bitproof_core_ledger::note::NoteKey;
 use bitproof_core_ledger::objects::{ObjectError, ObjectId, Objects};
 use bitproof_core_ledger::signature;
+use bitproof_core_ledger::storage::EntryKind;
 use bitproof_core_ledger::store::{Store, StoreError, STORE_FILE};
 use bitproof_experiment_graph::verify_receipt;
 use bitproof_scheduler::ledger::{result_root, Entry, LedgerError, LedgerView, Outcome};
@@ -258,10 +258,9 @@ impl<'a> Verifier<'a> {
             }
         };
         for name in ["events.log", "head"] {
-            let size = fs::metadata(self.store.audit_dir().join(name)).map_or(0, |m| m.len());
-            self.count(size);
+            self.count_file(&self.store.audit_dir().join(name));
         }
-        self.count(fs::metadata(self.store.root().join(STORE_FILE)).map_or(0, |m| m.len()));
+        self.count_file(&self.store.root().join(STORE_FILE));
         if let Some(head) = &view.head {
             self.report.tree_size = head.size;
             self.report.tree_root = head.root_base64();
@@ -322,6 +321,12 @@ impl<'a> Verifier<'a> {
         };
         let path = self.relative(path);
         self.find("audit-log", &path, offset, expected.to_owned(), error.to_string());
+    }
+
+    fn count_file(&mut self, path: &Path) {
+        if let Ok(Some(EntryKind::File(bytes))) = self.store.files().entry(path) {
+            self.count(bytes);
+        }
     }
 
     fn count(&mut self, bytes: u64) {
@@ -469,7 +474,10 @@ impl<'a> Verifier<'a> {
         let file_name = file.rsplit('/').next().unwrap_or(file);
         let path = folder.path(&format!("{file}{SIGNATURE_SUFFIX}"));
         let relative = self.relative(&path);
-        let checked = files::read_bounded(&path, CANON_BYTES as u64)
+        let checked = self
+            .store
+            .files()
+            .read_bounded(&path, CANON_BYTES as u64)
             .map_err(|e| e.to_string())
             .and_then(|note| signature::verify(&note, file_name, bytes, keys).map_err(|e| e.to_string()));
         if let Err(got) = checked {
@@ -494,7 +502,8 @@ impl<'a> Verifier<'a> {
                 let file = format!("{ARTIFACTS}/{}/{}", task.spec.id, stages::package_file(output));
                 let relative = format!("runs/{}/{file}", folder.name);
                 // A file that is absent or unreadable is found by the inventory.
-                let Ok(bytes) = files::read_bounded(&folder.path(&file), OBJECT_IN_MEMORY_BYTES) else {
+                let Ok(bytes) = self.store.files().read_bounded(&folder.path(&file), OBJECT_IN_MEMORY_BYTES)
+                else {
                     continue;
                 };
                 let got = ObjectId::of_bytes(&bytes);
@@ -510,7 +519,8 @@ impl<'a> Verifier<'a> {
 
     /// Whether the inventory lists the file with this content: then only the ledger can tell that it is another one.
     fn inventory_has(&self, folder: &RunFolder, path: &str, content: Digest<Content>) -> bool {
-        let bytes = files::read_bounded(&folder.path(INVENTORY), CANON_BYTES as u64).unwrap_or_default();
+        let bytes =
+            self.store.files().read_bounded(&folder.path(INVENTORY), CANON_BYTES as u64).unwrap_or_default();
         Inventory::decode(&bytes)
             .is_ok_and(|inventory| inventory.entries().iter().any(|e| e.path == path && e.digest == content))
     }
@@ -531,7 +541,8 @@ impl<'a> Verifier<'a> {
     fn inventory(&mut self, row: &RunRow, dir: &str) -> Result<(), VerifyError> {
         let Some(seal) = &row.seal else { return Ok(()) };
         let path = format!("{dir}/{INVENTORY}");
-        let bytes = match files::read_bounded(&self.store.root().join(&path), CANON_BYTES as u64) {
+        let bytes = match self.store.files().read_bounded(&self.store.root().join(&path), CANON_BYTES as u64)
+        {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.find("inventory", &path, None, seal.inventory.to_string(), error.to_string());
@@ -559,7 +570,11 @@ impl<'a> Verifier<'a> {
     }
 
     fn listed_file(&mut self, entry: &InventoryEntry) {
-        let bytes = match files::read_bounded(&self.store.root().join(&entry.path), OBJECT_IN_MEMORY_BYTES) {
+        let bytes = match self
+            .store
+            .files()
+            .read_bounded(&self.store.root().join(&entry.path), OBJECT_IN_MEMORY_BYTES)
+        {
             Ok(bytes) => bytes,
             Err(error) => {
                 if !self.has_finding(&entry.path) {
@@ -632,8 +647,9 @@ impl<'a> Verifier<'a> {
                 Some(_) => {}
             }
         }
-        for path in files_below(self.objects.dir())? {
-            let relative = self.relative(&path);
+        let files = self.store.files();
+        for (file, _) in files.files_below(self.objects.dir())? {
+            let relative = format!("objects/{file}");
             match object_id(&relative) {
                 None => self.report.unreferenced.push(relative),
                 Some(id) => {
@@ -646,30 +662,10 @@ impl<'a> Verifier<'a> {
                 }
             }
         }
-        for path in files_below(&self.store.staging())? {
-            let relative = self.relative(&path);
-            self.report.unreferenced.push(relative);
-        }
+        let leftovers = files.files_below(&self.store.staging())?;
+        self.report.unreferenced.extend(leftovers.into_iter().map(|(file, _)| format!("tmp/{file}")));
         Ok(())
     }
-}
-
-fn files_below(dir: &Path) -> Result<Vec<std::path::PathBuf>, FileError> {
-    let mut found = Vec::new();
-    let mut folders = vec![dir.to_owned()];
-    while let Some(dir) = folders.pop() {
-        for entry in fs::read_dir(&dir).map_err(FileError::at("read", &dir))? {
-            let entry = entry.map_err(FileError::at("read", &dir))?;
-            let kind = entry.file_type().map_err(FileError::at("read", &entry.path()))?;
-            if kind.is_dir() {
-                folders.push(entry.path());
-            } else {
-                found.push(entry.path());
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 fn object_path(id: &ObjectId) -> String {

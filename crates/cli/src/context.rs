@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use bitproof_core_ledger::clock::SystemClock;
+use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::keys::KeyFolder;
 use bitproof_core_ledger::store::{Store, STORE_DIR};
 use bitproof_kernels::Isa;
@@ -173,6 +174,7 @@ impl App {
     /// What a run needs of its surroundings, with the store at `store_root`.
     pub(crate) fn surroundings<'a>(&'a self, store_root: PathBuf, keys: &'a KeyFolder) -> Surroundings<'a> {
         Surroundings {
+            files: Files::on_disk(),
             store_root,
             keys,
             cache_root: environment("BITPROOF_CACHE_DIR")
@@ -216,7 +218,8 @@ impl App {
                 })?
             }
         };
-        Store::open(&root).map_err(|e| bitproof_training::workflow::WorkflowError::from(e).into())
+        Store::open(&Files::on_disk(), &root)
+            .map_err(|e| bitproof_training::workflow::WorkflowError::from(e).into())
     }
 }
 

@@ -5,7 +5,6 @@
 //! `docs/formats/audit-log.md` is normative.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use bincode::{Decode, Encode};
@@ -13,10 +12,10 @@ use bincode::{Decode, Encode};
 use crate::canon::{self, CanonError};
 use crate::chain::ChainHead;
 use crate::digest::{Content, Digest, EventKind, PlanKind, ResultKind};
-use crate::files::{self, FileError};
+use crate::files::{FileError, Files};
 use crate::keys::PrivateKey;
 use crate::limits::{LEAF_BYTES, NOTE_BYTES};
-use crate::log::{self, LogError, LogKind, LogWriter};
+use crate::log::{self, Acknowledged, LogError, LogKind, LogWriter};
 use crate::merkle::Tree;
 use crate::note::{self, NoteError, NoteKey, TreeHead};
 
@@ -250,12 +249,16 @@ impl AuditView {
     ///
     /// # Errors
     /// [`AuditError`] with the file and, where there is one, the offset.
-    pub fn read(dir: &Path, origin: &str, trusted: &[NoteKey]) -> Result<Self, AuditError> {
+    pub fn read(files: &Files, dir: &Path, origin: &str, trusted: &[NoteKey]) -> Result<Self, AuditError> {
         let events_path = dir.join(EVENTS);
-        if !events_path.exists() && !dir.join(HEAD).exists() {
+        if !files.exists(&events_path) && !files.exists(&dir.join(HEAD)) {
             return Ok(Self { leaves: Vec::new(), head: None, signer: None, torn_bytes: 0 });
         }
-        let contents = log::read(&events_path, LogKind::AUDIT)?;
+        // The head comes first: whatever a writer appends meanwhile, the leaves that are read then are at least those it covers.
+        let note = read_head(files, dir)?;
+        // What it says is believed only after its signature was checked; until then it says how much may not be cut.
+        let claimed = note.as_deref().map_or(0, claimed_size);
+        let contents = log::read(files, &events_path, LogKind::AUDIT, Acknowledged::Records(claimed))?;
         let leaves = decode_leaves(&events_path, &contents.records)?;
         let enrolled;
         let keys = if trusted.is_empty() {
@@ -264,7 +267,7 @@ impl AuditView {
         } else {
             trusted
         };
-        let signed = read_head(dir, origin, keys)?;
+        let signed = note.map(|note| open_head(&note, dir, origin, keys)).transpose()?;
         if let Some((head, _)) = &signed {
             check_root(&events_path, &contents.records, head)?;
         }
@@ -318,19 +321,33 @@ fn decode_leaves(path: &Path, records: &[log::Record]) -> Result<Vec<Leaf>, Audi
     records.iter().map(decode).collect()
 }
 
-fn read_head(dir: &Path, origin: &str, keys: &[NoteKey]) -> Result<Option<(TreeHead, NoteKey)>, AuditError> {
+/// The size that a head claims, before anything of it was checked; all there is when it claims none.
+fn claimed_size(note: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(note);
+    text.lines().nth(1).and_then(|size| size.parse().ok()).unwrap_or(u64::MAX)
+}
+
+fn read_head(files: &Files, dir: &Path) -> Result<Option<Vec<u8>>, AuditError> {
+    match files.read_bounded(&dir.join(HEAD), NOTE_BYTES as u64) {
+        Err(e) if e.is_not_found() => Ok(None),
+        read => Ok(Some(read?)),
+    }
+}
+
+fn open_head(
+    note: &[u8],
+    dir: &Path,
+    origin: &str,
+    keys: &[NoteKey],
+) -> Result<(TreeHead, NoteKey), AuditError> {
     let path = dir.join(HEAD);
-    let bytes = match files::read_bounded(&path, NOTE_BYTES as u64) {
-        Err(e) if e.is_not_found() => return Ok(None),
-        read => read?,
-    };
     let at_head = |source| AuditError::Head { path: path.clone(), source };
-    let (body, signer) = note::open(&bytes, keys).map_err(at_head)?;
+    let (body, signer) = note::open(note, keys).map_err(at_head)?;
     let head = TreeHead::parse(body).map_err(at_head)?;
     if head.origin != origin {
         return Err(AuditError::Origin { path, expected: origin.to_owned(), got: head.origin });
     }
-    Ok(Some((head, signer.clone())))
+    Ok((head, signer.clone()))
 }
 
 fn check_root(path: &Path, records: &[log::Record], head: &TreeHead) -> Result<(), AuditError> {
@@ -350,6 +367,7 @@ fn check_root(path: &Path, records: &[log::Record], head: &TreeHead) -> Result<(
 /// An audit log that is open for appending. The caller holds the store's audit lock.
 #[derive(Debug)]
 pub struct AuditLog {
+    files: Files,
     dir: PathBuf,
     staging: PathBuf,
     origin: String,
@@ -365,14 +383,17 @@ impl AuditLog {
     ///
     /// # Errors
     /// [`AuditError`]; a log that does not match its signed head is not written to.
-    pub fn open(dir: &Path, staging: &Path, origin: &str) -> Result<Self, AuditError> {
-        fs::create_dir_all(dir).map_err(FileError::at("create", dir))?;
+    pub fn open(files: &Files, dir: &Path, staging: &Path, origin: &str) -> Result<Self, AuditError> {
+        files.create_dir(dir)?;
         // Everything is checked before anything is cut.
-        let view = AuditView::read(dir, origin, &[])?;
-        let (writer, records) = LogWriter::open(&dir.join(EVENTS), LogKind::AUDIT)?;
+        let view = AuditView::read(files, dir, origin, &[])?;
+        let published = view.head.as_ref().map_or(0, |head| head.size);
+        let (writer, records) =
+            LogWriter::open(files, &dir.join(EVENTS), LogKind::AUDIT, Acknowledged::Records(published))?;
         let mut tree = Tree::default();
         records.iter().for_each(|r| tree.push(&r.payload));
         Ok(Self {
+            files: files.clone(),
             dir: dir.to_owned(),
             staging: staging.to_owned(),
             origin: origin.to_owned(),
@@ -380,7 +401,7 @@ impl AuditLog {
             tree,
             ids: view.leaves.iter().map(|leaf| leaf.event.id).collect(),
             log_keys: enrolled_log_keys(&view.leaves, origin),
-            published: view.head.map_or(0, |h| h.size),
+            published,
         })
     }
 
@@ -436,7 +457,7 @@ impl AuditLog {
             let note = key
                 .sign_note(&head.body(), &self.origin)
                 .map_err(|source| AuditError::Head { path: path.clone(), source })?;
-            files::replace(&self.staging, &path, note.as_bytes())?;
+            self.files.replace(&self.staging, &path, note.as_bytes())?;
             self.published = head.size;
         }
         Ok(head)
@@ -450,6 +471,8 @@ impl AuditLog {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::keys::KeyRole;
 
@@ -463,7 +486,7 @@ mod tests {
     }
     fn filled(dir: &Path) -> (PrivateKey, AuditLog) {
         let key = PrivateKey::from_bytes(KeyRole::Log, &[3; 32]);
-        let mut log = AuditLog::open(&dir.join("audit"), dir, ORIGIN).unwrap();
+        let mut log = AuditLog::open(&Files::on_disk(), &dir.join("audit"), dir, ORIGIN).unwrap();
         let enrol = EventBody::KeyEnrolled {
             role: "log".to_owned(),
             vkey: key.note_key(ORIGIN).unwrap().to_string(),
@@ -473,7 +496,7 @@ mod tests {
         (key, log)
     }
     fn read(dir: &Path) -> Result<AuditView, AuditError> {
-        AuditView::read(&dir.join("audit"), ORIGIN, &[])
+        AuditView::read(&Files::on_disk(), &dir.join("audit"), ORIGIN, &[])
     }
 
     #[test]
@@ -483,14 +506,15 @@ mod tests {
         assert_eq!(log.append(&[planned(2), planned(3)], &actor(), 8).unwrap(), 1);
         assert_eq!(read(dir.path()).unwrap().uncovered(), 1);
         drop(log);
-        let mut log = AuditLog::open(&dir.path().join("audit"), dir.path(), ORIGIN).unwrap();
+        let mut log =
+            AuditLog::open(&Files::on_disk(), &dir.path().join("audit"), dir.path(), ORIGIN).unwrap();
         assert_eq!(log.append(&[planned(3)], &actor(), 9).unwrap(), 0);
         assert_eq!(log.publish(&key).unwrap().size, 4);
         let view = read(dir.path()).unwrap();
         assert_eq!((view.leaves.len(), view.uncovered()), (4, 0));
         let stranger = PrivateKey::from_bytes(KeyRole::Log, &[4; 32]).note_key(ORIGIN).unwrap();
         assert!(matches!(
-            AuditView::read(&dir.path().join("audit"), ORIGIN, &[stranger]),
+            AuditView::read(&Files::on_disk(), &dir.path().join("audit"), ORIGIN, &[stranger]),
             Err(AuditError::Head { .. })
         ));
     }
@@ -507,7 +531,9 @@ mod tests {
                 bad[i] ^= 0x10;
                 fs::write(&path, &bad).unwrap();
                 assert!(read(dir.path()).is_err(), "{name} byte {i} flipped");
-                assert!(AuditLog::open(&dir.path().join("audit"), dir.path(), ORIGIN).is_err());
+                assert!(
+                    AuditLog::open(&Files::on_disk(), &dir.path().join("audit"), dir.path(), ORIGIN).is_err()
+                );
                 if name == EVENTS {
                     fs::write(&path, &good[..i]).unwrap();
                     assert!(read(dir.path()).is_err(), "{name} cut to {i} bytes");

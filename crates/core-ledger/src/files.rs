@@ -1,9 +1,11 @@
 //! Durable files: written whole, synced, published by name without replacing anything.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use crate::storage::{Disk, EntryKind, Held, LockMode, Reading, Storage, StoredFile};
 
 /// An I/O error with the operation and the path it happened on.
 #[derive(Debug, thiserror::Error)]
@@ -31,87 +33,210 @@ impl FileError {
 
 static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
-/// Writes `bytes` to a new file in `staging`, syncs it, and publishes it as `target`, which must not exist.
-/// Returns whether it was published; `false` means that `target` was there already and is untouched.
-///
-/// # Errors
-/// [`FileError`] when any step fails; then `target` was not made.
-pub fn publish_new(staging: &Path, target: &Path, bytes: &[u8]) -> Result<bool, FileError> {
-    let temporary = stage(staging, bytes)?;
-    let linked = match fs::hard_link(&temporary, target) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(e) => Err(FileError::at("publish", target)(e)),
-    };
-    fs::remove_file(&temporary).map_err(FileError::at("remove", &temporary))?;
-    let published = linked?;
-    if published {
-        sync_parent(target)?;
+/// Files on some storage. Cloning shares the storage.
+#[derive(Debug, Clone)]
+pub struct Files {
+    storage: Arc<dyn Storage>,
+}
+
+impl Files {
+    /// Files on the real file system.
+    pub fn on_disk() -> Self {
+        Self::on(Disk)
     }
-    Ok(published)
-}
 
-/// Writes `bytes` to a new file in `staging`, syncs it, and renames it over `target`.
-///
-/// # Errors
-/// [`FileError`] when any step fails; then `target` is what it was.
-pub fn replace(staging: &Path, target: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let temporary = stage(staging, bytes)?;
-    fs::rename(&temporary, target).map_err(FileError::at("publish", target))?;
-    sync_parent(target)
-}
-
-/// Writes a new file in place and syncs it (not its folder).
-///
-/// # Errors
-/// [`FileError`] when the file exists or a step fails.
-pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).open(path).map_err(FileError::at("create", path))?;
-    file.write_all(bytes).map_err(FileError::at("write", path))?;
-    file.sync_all().map_err(FileError::at("sync", path))
-}
-
-fn stage(staging: &Path, bytes: &[u8]) -> Result<PathBuf, FileError> {
-    let n = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
-    let path = staging.join(format!("{}-{n}", std::process::id()));
-    // A leftover of a killed process that had the same id is nobody's.
-    let _ = fs::remove_file(&path);
-    write_new(&path, bytes)?;
-    Ok(path)
-}
-
-/// Syncs a folder, so that the names in it are durable.
-///
-/// # Errors
-/// [`FileError`] when it cannot be opened or synced.
-pub fn sync_dir(dir: &Path) -> Result<(), FileError> {
-    File::open(dir).and_then(|d| d.sync_all()).map_err(FileError::at("sync", dir))
-}
-
-fn sync_parent(path: &Path) -> Result<(), FileError> {
-    path.parent().map_or(Ok(()), sync_dir)
-}
-
-/// Reads a regular file of at most `limit` bytes. A link is not followed, anything else is refused.
-///
-/// # Errors
-/// [`FileError`] when it is absent, not a regular file, too large, or unreadable.
-pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
-    let fail = |kind, text: String| FileError {
-        op: "read",
-        path: path.to_owned(),
-        source: io::Error::new(kind, text),
-    };
-    let meta = fs::symlink_metadata(path).map_err(FileError::at("read", path))?;
-    if !meta.is_file() {
-        return Err(fail(io::ErrorKind::InvalidInput, "not a regular file".to_owned()));
+    /// Files on a given storage.
+    pub fn on(storage: impl Storage + 'static) -> Self {
+        Self { storage: Arc::new(storage) }
     }
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(FileError::at("read", path))?;
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(FileError::at("read", path))?;
-    if bytes.len() as u64 > limit {
-        return Err(fail(io::ErrorKind::FileTooLarge, format!("larger than the limit of {limit} bytes")));
+
+    /// Writes `bytes` to a new file in `staging`, syncs it, and publishes it as `target`, which must not exist.
+    /// Returns whether it was published; `false` means that `target` was there already and is untouched.
+    ///
+    /// # Errors
+    /// [`FileError`] when any step fails; then `target` was not made, or is whole.
+    pub fn publish_new(&self, staging: &Path, target: &Path, bytes: &[u8]) -> Result<bool, FileError> {
+        let temporary = self.stage(staging, bytes)?;
+        let linked = match self.storage.link_new(&temporary, target) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(e) => Err(FileError::at("publish", target)(e)),
+        };
+        self.remove(&temporary)?;
+        let published = linked?;
+        if published {
+            self.sync_parent(target)?;
+        }
+        Ok(published)
     }
-    Ok(bytes)
+
+    /// Writes `bytes` to a new file in `staging`, syncs it, and renames it over `target`.
+    ///
+    /// # Errors
+    /// [`FileError`] when any step fails; then `target` is what it was, or is whole.
+    pub fn replace(&self, staging: &Path, target: &Path, bytes: &[u8]) -> Result<(), FileError> {
+        let temporary = self.stage(staging, bytes)?;
+        self.rename(&temporary, target)?;
+        self.sync_parent(target)
+    }
+
+    /// Writes a new file in place and syncs it (not its folder).
+    ///
+    /// # Errors
+    /// [`FileError`] when the file exists or a step fails.
+    pub fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+        let mut file = self.storage.create_new(path).map_err(FileError::at("create", path))?;
+        file.append(bytes).map_err(FileError::at("write", path))?;
+        file.sync().map_err(FileError::at("sync", path))
+    }
+
+    fn stage(&self, staging: &Path, bytes: &[u8]) -> Result<PathBuf, FileError> {
+        let n = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
+        let path = staging.join(format!("{}-{n}", std::process::id()));
+        // A leftover of a killed process that had the same id is nobody's.
+        if self.exists(&path) {
+            self.remove(&path)?;
+        }
+        self.write_new(&path, bytes)?;
+        Ok(path)
+    }
+
+    /// Reads a regular file of at most `limit` bytes. A link is not followed, anything else is refused.
+    ///
+    /// # Errors
+    /// [`FileError`] when it is absent, not a regular file, too large, or unreadable.
+    pub fn read_bounded(&self, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+        let file = self.open(path)?;
+        Reading::new(&*file).to_end(limit).map_err(FileError::at("read", path))
+    }
+
+    /// Opens a regular file to read. A link is not followed.
+    ///
+    /// # Errors
+    /// [`FileError`] when it is absent, not a regular file, or unreadable.
+    pub fn open(&self, path: &Path) -> Result<Box<dyn StoredFile>, FileError> {
+        self.storage.open(path).map_err(FileError::at("read", path))
+    }
+
+    /// Opens a regular file to append to, and makes it when it is absent.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn open_or_create(&self, path: &Path) -> Result<Box<dyn StoredFile>, FileError> {
+        self.storage.open_or_create(path).map_err(FileError::at("open", path))
+    }
+
+    /// What a path stands for; `None` when there is nothing.
+    ///
+    /// # Errors
+    /// [`FileError`] when it cannot be told.
+    pub fn entry(&self, path: &Path) -> Result<Option<EntryKind>, FileError> {
+        match self.storage.entry(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            entry => entry.map(Some).map_err(FileError::at("read", path)),
+        }
+    }
+
+    /// Whether a path is known to stand for something.
+    pub fn exists(&self, path: &Path) -> bool {
+        self.storage.entry(path).is_ok()
+    }
+
+    /// Whether a path is known to be a regular file.
+    pub fn is_file(&self, path: &Path) -> bool {
+        matches!(self.storage.entry(path), Ok(EntryKind::File(_)))
+    }
+
+    /// The names in a folder with what they stand for, sorted.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn list(&self, dir: &Path) -> Result<Vec<(String, EntryKind)>, FileError> {
+        self.storage.list(dir).map_err(FileError::at("read", dir))
+    }
+
+    /// Everything below a folder that is no folder itself, by its path relative to it with `/` between its parts, sorted.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn files_below(&self, dir: &Path) -> Result<Vec<(String, EntryKind)>, FileError> {
+        let mut found = Vec::new();
+        let mut folders = vec![String::new()];
+        while let Some(folder) = folders.pop() {
+            let at = dir.join(&folder);
+            for (name, kind) in self.list(&at)? {
+                let relative = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+                match kind {
+                    EntryKind::Folder => folders.push(relative),
+                    EntryKind::File(_) | EntryKind::Special => found.push((relative, kind)),
+                }
+            }
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(found)
+    }
+
+    /// Makes a folder where it is absent, and makes its name durable. The folder above it must exist.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn create_dir(&self, dir: &Path) -> Result<(), FileError> {
+        if !self.exists(dir) {
+            self.storage.create_dir_all(dir).map_err(FileError::at("create", dir))?;
+        }
+        // Another process may have made it and not have synced it yet.
+        self.sync_parent(dir)
+    }
+
+    /// Makes a folder with those above it. Not durable: for what is derived, and for folders outside the store.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn create_dir_all(&self, dir: &Path) -> Result<(), FileError> {
+        self.storage.create_dir_all(dir).map_err(FileError::at("create", dir))
+    }
+
+    /// Renames a file or folder.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
+        self.storage.rename(from, to).map_err(FileError::at("publish", to))
+    }
+
+    /// Removes a file, or a folder with all that is in it.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn remove(&self, path: &Path) -> Result<(), FileError> {
+        self.storage.remove(path).map_err(FileError::at("remove", path))
+    }
+
+    /// Syncs a folder, so that the names in it are durable.
+    ///
+    /// # Errors
+    /// [`FileError`] when it cannot be opened or synced.
+    pub fn sync_dir(&self, dir: &Path) -> Result<(), FileError> {
+        self.storage.sync_dir(dir).map_err(FileError::at("sync", dir))
+    }
+
+    /// Syncs the folder that a path lies in.
+    ///
+    /// # Errors
+    /// As [`Files::sync_dir`].
+    pub fn sync_parent(&self, path: &Path) -> Result<(), FileError> {
+        match path.parent() {
+            Some(dir) if dir.as_os_str().is_empty() => self.sync_dir(Path::new(".")),
+            Some(dir) => self.sync_dir(dir),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the lock of a file; with `wait` false, `None` when somebody holds it.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn lock(&self, path: &Path, mode: LockMode, wait: bool) -> Result<Option<Held>, FileError> {
+        self.storage.lock(path, mode, wait).map_err(FileError::at("lock", path))
+    }
 }

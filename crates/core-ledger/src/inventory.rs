@@ -9,7 +9,7 @@ use bincode::{Decode, Encode};
 
 use crate::canon::{self, CanonError};
 use crate::digest::{Content, Digest};
-use crate::files::{self, FileError};
+use crate::files::{FileError, Files};
 use crate::limits::OBJECT_IN_MEMORY_BYTES;
 
 const SCHEMA: u32 = 1;
@@ -121,11 +121,11 @@ impl Inventory {
     ///
     /// # Errors
     /// [`InventoryError::File`] when one cannot be read, [`InventoryError::Path`] for a path that may not stand in it.
-    pub fn take(root: &Path, mut paths: Vec<String>) -> Result<Self, InventoryError> {
+    pub fn take(files: &Files, root: &Path, mut paths: Vec<String>) -> Result<Self, InventoryError> {
         paths.sort();
         paths.dedup();
         let entry = |path: &String| -> Result<InventoryEntry, InventoryError> {
-            let bytes = files::read_bounded(&root.join(path), OBJECT_IN_MEMORY_BYTES)?;
+            let bytes = files.read_bounded(&root.join(path), OBJECT_IN_MEMORY_BYTES)?;
             Ok(InventoryEntry::of(path, &bytes))
         };
         let inventory = Self { schema: SCHEMA, entries: paths.iter().map(entry).collect::<Result<_, _>>()? };

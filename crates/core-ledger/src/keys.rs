@@ -11,7 +11,7 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
 use ed25519_dalek::SigningKey;
 use zeroize::Zeroizing;
 
-use crate::files::{self, FileError};
+use crate::files::{FileError, Files};
 use crate::limits::KEY_FILE_BYTES;
 use crate::note::{self, NoteError, NoteKey};
 
@@ -178,7 +178,7 @@ impl KeyFolder {
         let linked = fs::hard_link(&staging, &path);
         fs::remove_file(&staging).map_err(FileError::at("remove", &staging))?;
         match linked {
-            Ok(()) => files::sync_dir(&self.dir)?,
+            Ok(()) => Files::on_disk().sync_dir(&self.dir)?,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(KeyError::Exists { path }),
             Err(e) => return Err(FileError::at("create", &path)(e).into()),
         }
@@ -191,7 +191,7 @@ impl KeyFolder {
     /// [`KeyError::Missing`], [`KeyError::TooOpen`] when group or world have any permission, [`KeyError::Malformed`].
     pub fn load(&self, role: KeyRole) -> Result<PrivateKey, KeyError> {
         let path = self.path(role);
-        let bytes = match files::read_bounded(&path, KEY_FILE_BYTES) {
+        let bytes = match Files::on_disk().read_bounded(&path, KEY_FILE_BYTES) {
             Ok(bytes) => Zeroizing::new(bytes),
             Err(e) if e.is_not_found() => return Err(KeyError::Missing { role, path }),
             Err(e) => return Err(e.into()),

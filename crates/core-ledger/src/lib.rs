@@ -41,6 +41,7 @@ pub mod merkle;
 pub mod note;
 pub mod objects;
 pub mod signature;
+pub mod storage;
 pub mod store;
 
 pub use digest::{Content, Digest};

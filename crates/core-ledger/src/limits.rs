@@ -4,8 +4,6 @@
 pub const CANON_BYTES: usize = 16 << 20;
 /// Bytes of one record's payload in a log file.
 pub const RECORD_BYTES: usize = 1 << 20;
-/// Bytes of a log file that is read whole.
-pub const LOG_FILE_BYTES: u64 = 1 << 32;
 /// Bytes of a leaf of the audit log. RFC 6962 has no bound; C2SP tiles have this one.
 pub const LEAF_BYTES: usize = 65_535;
 /// Bytes of a signed note.
@@ -18,3 +16,9 @@ pub const KEY_FILE_BYTES: u64 = 16 << 10;
 pub const STORE_TOML_BYTES: u64 = 16 << 10;
 /// Bytes of an object that is read into memory whole.
 pub const OBJECT_IN_MEMORY_BYTES: u64 = 4 << 30;
+/// Bytes after which a log goes on in another segment file.
+pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// Bytes, with frames, that are appended to a log at once.
+pub const GROUP_BYTES: usize = 64 << 20;
+/// Segments of a log.
+pub const SEGMENTS: u32 = 1 << 16;

@@ -1,25 +1,19 @@
-//! An append-only file of framed records. `docs/formats/log-file.md` is normative.
+//! An append-only log of framed records in segment files. `docs/formats/log-file.md` is normative.
 //!
-//! ```text
-//! file   = "BPLOG\x01" kind[10] record*
-//! record = length: u32 | crc32c(length): u32 | crc32c(payload): u32 | payload
-//! ```
-//! Integers are little-endian. A record that was being written when the machine stopped is a *torn tail* and
-//! may be cut; anything else that does not parse is *damage* and never is.
+//! What was being written when the machine stopped is a *torn tail* and may be cut; anything else that does not parse is
+//! *damage* and never is. Which is which depends on what was acknowledged ([`Acknowledged`]).
 
-use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::files::{self, FileError};
-use crate::limits::{LOG_FILE_BYTES, RECORD_BYTES};
+use crate::files::{FileError, Files};
+use crate::limits::{GROUP_BYTES, RECORD_BYTES, SEGMENTS, SEGMENT_BYTES};
+use crate::storage::StoredFile;
 
-const MAGIC: &[u8; 6] = b"BPLOG\x01";
-/// Bytes before the first record.
-pub const HEADER_BYTES: usize = 16;
-const FRAME_BYTES: usize = 12;
+mod segment;
 
-/// What a log file holds: part of its header, so that one kind is never read as another.
+use segment::{frame_into, header, Parsed};
+
+/// What a log holds: part of its header, so that one kind is never read as another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogKind(&'static [u8; 10]);
 
@@ -30,7 +24,7 @@ impl LogKind {
     pub const AUDIT: Self = Self(b"audit\0\0\0\0\0");
 }
 
-/// A log file that cannot be read or written.
+/// A log that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
@@ -40,7 +34,7 @@ pub enum LogError {
     /// The file is not what was written: it is damaged before its tail.
     #[error("{} is damaged at byte {offset}: {what}", path.display())]
     Damaged {
-        /// The file.
+        /// The segment's file.
         path: PathBuf,
         /// Where the bad record (or the header) starts.
         offset: u64,
@@ -53,113 +47,148 @@ pub enum LogError {
         /// Its length.
         len: usize,
     },
+    /// More was to be appended at once than one group may hold.
+    #[error("a group of {len} bytes is above the limit of {GROUP_BYTES}")]
+    GroupTooLarge {
+        /// Its length with frames.
+        len: usize,
+    },
+    /// An append failed before: what is in the file is unknown until it is opened again.
+    #[error("{} has failed before and must be opened again", path.display())]
+    Failed {
+        /// The log's first file.
+        path: PathBuf,
+    },
+}
+
+/// What the caller knows of the records that were acknowledged, from elsewhere: a signed head, a seal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// This many. A bad record among them is damage; one after them is a torn tail, since a disk may have
+    /// written the sectors of an unfinished group in any order.
+    Records(u64),
+    /// Unknown. A bad record is damage when a whole record follows it anywhere in its file, else a torn tail.
+    Unknown,
 }
 
 /// One record as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Where its frame starts in the file.
+    /// The number of its segment, from 0.
+    pub segment: u32,
+    /// Where its frame starts in its segment's file.
     pub offset: u64,
     /// What was appended.
     pub payload: Vec<u8>,
 }
 
-/// What a log file holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a log holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Contents {
     /// The complete records, in order.
     pub records: Vec<Record>,
-    /// Where the last complete record ends.
-    pub end: u64,
-    /// Bytes after `end` that a stopped write left behind.
+    /// Bytes that a stopped write left behind the last complete record.
     pub torn_bytes: u64,
 }
 
-/// Reads every record of the file at `path`.
-///
-/// # Errors
-/// [`LogError::Damaged`] with the offset when the header, or a record that is not the torn tail, does not parse.
-pub fn read(path: &Path, kind: LogKind) -> Result<Contents, LogError> {
-    let bytes = files::read_bounded(path, LOG_FILE_BYTES)?;
-    parse(&bytes, kind).map_err(|(offset, what)| LogError::Damaged { path: path.to_owned(), offset, what })
+/// The file of a log's segment: `PATH` for the first, then `PATH.1`, `PATH.2`, …
+pub fn segment_path(path: &Path, segment: u32) -> PathBuf {
+    if segment == 0 {
+        return path.to_owned();
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{segment}"));
+    name.into()
 }
 
-/// As [`read`], on bytes in memory; an error is the offset and what is wrong there.
+/// Reads every record of the log whose first file is at `path`.
+///
+/// # Errors
+/// [`LogError::Damaged`] with file and offset when a header, or a record that is not in the torn tail, does not parse.
+pub fn read(
+    files: &Files,
+    path: &Path,
+    kind: LogKind,
+    acknowledged: Acknowledged,
+) -> Result<Contents, LogError> {
+    let mut contents = Contents::default();
+    let end = visit(files, path, kind, acknowledged, |segment, offset, payload| {
+        contents.records.push(Record { segment, offset, payload: payload.to_vec() });
+    })?;
+    contents.torn_bytes = end.torn_bytes;
+    Ok(contents)
+}
+
+/// Where a log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// How many records there are.
+    pub records: u64,
+    /// The number of the last segment.
+    pub segment: u32,
+    /// Where its last complete record ends; 0 when even its header is torn.
+    pub offset: u64,
+    /// How many bytes a stopped write left after it.
+    pub torn_bytes: u64,
+}
+
+/// Shows every record, in order, with its segment and offset: memory is that of one segment.
+///
+/// # Errors
+/// As [`read`].
+pub fn visit(
+    files: &Files,
+    path: &Path,
+    kind: LogKind,
+    acknowledged: Acknowledged,
+    mut record: impl FnMut(u32, u64, &[u8]),
+) -> Result<End, LogError> {
+    let mut end = End { records: 0, segment: 0, offset: 0, torn_bytes: 0 };
+    loop {
+        let at = segment_path(path, end.segment);
+        let bytes = files.read_bounded(&at, SEGMENT_BYTES + GROUP_BYTES as u64)?;
+        let is_last = !files.exists(&segment_path(path, end.segment + 1));
+        let damaged = |(offset, what)| LogError::Damaged { path: at.clone(), offset, what };
+        let Parsed { mut records, end: offset, torn_bytes } =
+            segment::parse(&bytes, kind, end.segment, end.records, acknowledged).map_err(damaged)?;
+        if torn_bytes > 0 && !is_last {
+            return Err(damaged((offset, "it ends within a record, and another segment follows")));
+        }
+        end.records += records.len() as u64;
+        records.drain(..).for_each(|(offset, payload)| record(end.segment, offset, payload));
+        (end.offset, end.torn_bytes) = (offset, torn_bytes);
+        if is_last {
+            return Ok(end);
+        }
+        if end.segment + 1 == SEGMENTS {
+            return Err(damaged((0, "too many segments follow it")));
+        }
+        end.segment += 1;
+    }
+}
+
+/// Reads the bytes of a log's first segment, as of a log that has no other and of which no more is known.
 ///
 /// # Errors
 /// The offset of the damage and a description.
 pub fn parse(bytes: &[u8], kind: LogKind) -> Result<Contents, (u64, &'static str)> {
-    if bytes.len() < HEADER_BYTES {
-        // The file was being made: its header is written and synced before the first record.
-        let full = header(kind);
-        return if full.starts_with(bytes) {
-            Ok(Contents { records: Vec::new(), end: 0, torn_bytes: bytes.len() as u64 })
-        } else {
-            Err((0, "not the header of a log file"))
-        };
-    }
-    if bytes[..HEADER_BYTES] != header(kind) {
-        return Err((0, "not the header of a log file of this kind"));
-    }
-    let mut records = Vec::new();
-    let mut at = HEADER_BYTES;
-    while at < bytes.len() {
-        match frame(&bytes[at..]) {
-            Frame::Whole(payload) => {
-                records.push(Record { offset: at as u64, payload: payload.to_vec() });
-                at += FRAME_BYTES + payload.len();
-            }
-            Frame::Torn => break,
-            Frame::Damaged(what) => return Err((at as u64, what)),
-        }
-    }
-    Ok(Contents { records, end: at as u64, torn_bytes: (bytes.len() - at) as u64 })
+    let parsed = segment::parse(bytes, kind, 0, 0, Acknowledged::Unknown)?;
+    let record = |(offset, payload): (u64, &[u8])| Record { segment: 0, offset, payload: payload.to_vec() };
+    Ok(Contents { records: parsed.records.into_iter().map(record).collect(), torn_bytes: parsed.torn_bytes })
 }
 
-enum Frame<'a> {
-    Whole(&'a [u8]),
-    Torn,
-    Damaged(&'static str),
-}
-
-fn frame(rest: &[u8]) -> Frame<'_> {
-    if rest.len() < FRAME_BYTES || rest.iter().all(|&b| b == 0) {
-        return Frame::Torn;
-    }
-    let word = |i: usize| u32::from_le_bytes(rest[i..i + 4].try_into().expect("four bytes"));
-    if crc32c::crc32c(&rest[..4]) != word(4) {
-        return Frame::Damaged("the checksum of a record's length does not match");
-    }
-    let len = word(0) as usize;
-    if len > RECORD_BYTES {
-        return Frame::Damaged("a record's length is above the limit");
-    }
-    let end = FRAME_BYTES + len;
-    if rest.len() < end {
-        return Frame::Torn;
-    }
-    let payload = &rest[FRAME_BYTES..end];
-    if crc32c::crc32c(payload) == word(8) {
-        Frame::Whole(payload)
-    } else if rest.len() == end {
-        Frame::Torn
-    } else {
-        Frame::Damaged("the checksum of a record does not match")
-    }
-}
-
-fn header(kind: LogKind) -> [u8; HEADER_BYTES] {
-    let mut header = [0u8; HEADER_BYTES];
-    header[..MAGIC.len()].copy_from_slice(MAGIC);
-    header[MAGIC.len()..].copy_from_slice(kind.0);
-    header
-}
-
-/// An open log file to append to. One writer at a time: the caller holds the lock.
+/// An open log to append to. One writer at a time: the caller holds the lock.
 #[derive(Debug)]
 pub struct LogWriter {
-    file: File,
+    files: Files,
     path: PathBuf,
+    kind: LogKind,
+    file: Box<dyn StoredFile>,
+    segment: u32,
+    records: u64,
+    /// The length of the last segment; all of it is durable.
+    len: u64,
+    failed: bool,
 }
 
 impl LogWriter {
@@ -167,130 +196,101 @@ impl LogWriter {
     ///
     /// # Errors
     /// [`LogError::Damaged`] for damage before the tail: nothing is cut then.
-    pub fn open(path: &Path, kind: LogKind) -> Result<(Self, Vec<Record>), LogError> {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(FileError::at("open", path))?;
-        let mut writer = Self { file, path: path.to_owned() };
-        let contents = read(path, kind)?;
-        if contents.end == 0 {
-            writer.file.set_len(0).map_err(FileError::at("write", path))?;
-            writer.write_synced(&header(kind))?;
-            if let Some(dir) = path.parent() {
-                files::sync_dir(dir)?;
-            }
-        } else if contents.torn_bytes > 0 {
-            tracing::warn!(path = %path.display(), bytes = contents.torn_bytes, "cut a torn tail");
-            writer.file.set_len(contents.end).map_err(FileError::at("truncate", path))?;
-            writer.file.sync_data().map_err(FileError::at("sync", path))?;
+    pub fn open(
+        files: &Files,
+        path: &Path,
+        kind: LogKind,
+        acknowledged: Acknowledged,
+    ) -> Result<(Self, Vec<Record>), LogError> {
+        let mut records = Vec::new();
+        let end = if files.exists(path) {
+            visit(files, path, kind, acknowledged, |segment, offset, payload| {
+                records.push(Record { segment, offset, payload: payload.to_vec() });
+            })?
+        } else {
+            End { records: 0, segment: 0, offset: 0, torn_bytes: 0 }
+        };
+        let at = segment_path(path, end.segment);
+        let file = files.open_or_create(&at)?;
+        let mut writer = Self {
+            files: files.clone(),
+            path: path.to_owned(),
+            kind,
+            file,
+            segment: end.segment,
+            records: end.records,
+            len: end.offset,
+            failed: false,
+        };
+        if end.torn_bytes > 0 {
+            tracing::warn!(path = %at.display(), bytes = end.torn_bytes, "cut a torn tail");
+            writer.file.truncate(end.offset).map_err(FileError::at("truncate", &at))?;
         }
-        writer.file.seek(SeekFrom::End(0)).map_err(FileError::at("seek", path))?;
-        Ok((writer, contents.records))
+        if end.offset == 0 {
+            writer.begin()?;
+        } else {
+            // What was read may lie in memory only, left by a writer that was killed before its sync.
+            writer.file.sync().map_err(FileError::at("sync", &at))?;
+        }
+        // Its name may not be durable either.
+        files.sync_parent(&at)?;
+        Ok((writer, records))
+    }
+
+    /// Writes the header of the last segment, which is empty.
+    fn begin(&mut self) -> Result<(), LogError> {
+        let header = header(self.kind, self.segment, self.records);
+        self.write_synced(&header)
     }
 
     /// Appends the payloads in order and returns when all are durable: one sync for the group.
     ///
     /// # Errors
-    /// [`LogError::TooLarge`] before anything is written; [`LogError::File`] when writing or syncing fails:
-    /// then none of the group is acknowledged and the log must be opened again.
+    /// [`LogError::TooLarge`] and [`LogError::GroupTooLarge`] before anything is written; [`LogError::File`] when writing
+    /// or syncing fails: then none of the group is acknowledged and the log must be opened again.
     pub fn append<P: AsRef<[u8]>>(&mut self, payloads: &[P]) -> Result<(), LogError> {
+        if self.failed {
+            return Err(LogError::Failed { path: self.path.clone() });
+        }
+        if self.len >= SEGMENT_BYTES {
+            self.next_segment()?;
+        }
         let mut group = Vec::new();
         for payload in payloads {
             let payload = payload.as_ref();
             if payload.len() > RECORD_BYTES {
                 return Err(LogError::TooLarge { len: payload.len() });
             }
-            let len = (payload.len() as u32).to_le_bytes();
-            group.extend_from_slice(&len);
-            group.extend_from_slice(&crc32c::crc32c(&len).to_le_bytes());
-            group.extend_from_slice(&crc32c::crc32c(payload).to_le_bytes());
-            group.extend_from_slice(payload);
+            frame_into(&mut group, payload);
         }
-        self.write_synced(&group)
+        if group.len() > GROUP_BYTES {
+            return Err(LogError::GroupTooLarge { len: group.len() });
+        }
+        self.write_synced(&group)?;
+        self.records += payloads.len() as u64;
+        Ok(())
+    }
+
+    fn next_segment(&mut self) -> Result<(), LogError> {
+        let at = segment_path(&self.path, self.segment + 1);
+        self.failed = true;
+        self.file = self.files.open_or_create(&at)?;
+        self.files.sync_parent(&at)?;
+        self.failed = false;
+        (self.segment, self.len) = (self.segment + 1, 0);
+        self.begin()
     }
 
     fn write_synced(&mut self, bytes: &[u8]) -> Result<(), LogError> {
-        self.file.write_all(bytes).map_err(FileError::at("write", &self.path))?;
-        self.file.sync_data().map_err(FileError::at("sync", &self.path))?;
+        let at = segment_path(&self.path, self.segment);
+        self.failed = true;
+        self.file.append(bytes).map_err(FileError::at("write", &at))?;
+        self.file.sync().map_err(FileError::at("sync", &at))?;
+        self.failed = false;
+        self.len += bytes.len() as u64;
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sample() -> Vec<u8> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let (mut writer, old) = LogWriter::open(&path, LogKind::LEDGER).unwrap();
-        assert!(old.is_empty());
-        writer.append(&[b"one".as_slice(), b"", b"three"]).unwrap();
-        writer.append(&[b"four"]).unwrap();
-        std::fs::read(&path).unwrap()
-    }
-
-    fn payloads(contents: &Contents) -> Vec<&[u8]> {
-        contents.records.iter().map(|r| r.payload.as_slice()).collect()
-    }
-
-    #[test]
-    fn every_prefix_is_a_clean_prefix_of_the_records_and_a_torn_tail() {
-        let bytes = sample();
-        let whole = parse(&bytes, LogKind::LEDGER).unwrap();
-        assert_eq!(payloads(&whole), [b"one".as_slice(), b"", b"three", b"four"]);
-        for end in 0..bytes.len() {
-            let cut = parse(&bytes[..end], LogKind::LEDGER).unwrap();
-            assert_eq!(cut.records, whole.records[..cut.records.len()]);
-            assert_eq!(cut.end + cut.torn_bytes, end as u64);
-        }
-    }
-
-    #[test]
-    fn a_flipped_bit_never_goes_unnoticed() {
-        let bytes = sample();
-        for i in 0..bytes.len() {
-            for bit in 0..8 {
-                let mut bad = bytes.clone();
-                bad[i] ^= 1 << bit;
-                match parse(&bad, LogKind::LEDGER) {
-                    Err((offset, _)) => assert!(offset <= i as u64),
-                    // Only the last record can pass for a torn write.
-                    Ok(c) => {
-                        assert!(c.torn_bytes > 0 && c.end as usize <= i && c.records.len() == 3, "byte {i}")
-                    }
-                }
-            }
-        }
-        assert_eq!(parse(&bytes, LogKind::AUDIT).unwrap_err().0, 0);
-    }
-
-    #[test]
-    fn a_torn_tail_is_cut_and_writing_goes_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let bytes = sample();
-        std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-        let (mut writer, old) = LogWriter::open(&path, LogKind::LEDGER).unwrap();
-        assert_eq!(old.len(), 3);
-        writer.append(&[b"again"]).unwrap();
-        let contents = read(&path, LogKind::LEDGER).unwrap();
-        assert_eq!(payloads(&contents), [b"one".as_slice(), b"", b"three", b"again"]);
-        assert_eq!(contents.torn_bytes, 0);
-    }
-
-    #[test]
-    fn damage_before_the_tail_is_refused_and_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let mut bytes = sample();
-        bytes[HEADER_BYTES + 13] ^= 1;
-        std::fs::write(&path, &bytes).unwrap();
-        assert!(matches!(LogWriter::open(&path, LogKind::LEDGER), Err(LogError::Damaged { offset: 16, .. })));
-        assert_eq!(std::fs::read(&path).unwrap(), bytes);
-    }
-}
+mod tests;

@@ -1,11 +1,11 @@
 //! Content-addressed objects: a file's name is the BLAKE3 of its bytes.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::digest::{Content, Digest};
-use crate::files::{self, FileError};
+use crate::files::{FileError, Files};
 use crate::limits::OBJECT_IN_MEMORY_BYTES;
+use crate::storage::Reading;
 
 /// The name of an object: plain BLAKE3 of its bytes.
 pub type ObjectId = Digest<Content>;
@@ -38,14 +38,15 @@ pub enum ObjectError {
 /// A folder of objects, two levels deep (`ab/cdef…`).
 #[derive(Debug, Clone)]
 pub struct Objects {
+    files: Files,
     dir: PathBuf,
     staging: PathBuf,
 }
 
 impl Objects {
     /// The objects under `dir`; files are prepared in `staging`, which is on the same file system.
-    pub fn new(dir: PathBuf, staging: PathBuf) -> Self {
-        Self { dir, staging }
+    pub fn new(files: Files, dir: PathBuf, staging: PathBuf) -> Self {
+        Self { files, dir, staging }
     }
 
     /// Where an object is, relative to the folder: `ab/cdef…`.
@@ -68,12 +69,11 @@ impl Objects {
         let id = ObjectId::of_bytes(bytes);
         let path = self.path(&id);
         let folder = path.parent().unwrap_or(&self.dir);
-        if !folder.exists() {
-            fs::create_dir_all(folder).map_err(FileError::at("create", folder))?;
-            files::sync_dir(&self.dir)?;
-        }
-        if path.exists() || !files::publish_new(&self.staging, &path, bytes)? {
+        self.files.create_dir(folder)?;
+        if self.files.exists(&path) || !self.files.publish_new(&self.staging, &path, bytes)? {
             self.verify(&id)?;
+            // Whoever published it may not have synced its name yet.
+            self.files.sync_dir(folder)?;
         }
         Ok(id)
     }
@@ -83,7 +83,7 @@ impl Objects {
     /// # Errors
     /// [`ObjectError::Missing`], [`ObjectError::Damaged`], or what the file system says.
     pub fn get(&self, id: &ObjectId) -> Result<Vec<u8>, ObjectError> {
-        let bytes = match files::read_bounded(&self.path(id), OBJECT_IN_MEMORY_BYTES) {
+        let bytes = match self.files.read_bounded(&self.path(id), OBJECT_IN_MEMORY_BYTES) {
             Err(e) if e.is_not_found() => return Err(ObjectError::Missing { id: *id }),
             read => read?,
         };
@@ -101,13 +101,12 @@ impl Objects {
     /// As [`Objects::get`].
     pub fn verify(&self, id: &ObjectId) -> Result<u64, ObjectError> {
         let path = self.path(id);
-        let mut file = match fs::File::open(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(ObjectError::Missing { id: *id })
-            }
-            opened => opened.map_err(FileError::at("read", &path))?,
+        let file = match self.files.open(&path) {
+            Err(e) if e.is_not_found() => return Err(ObjectError::Missing { id: *id }),
+            opened => opened?,
         };
-        let (got, len) = ObjectId::of_reader(&mut file).map_err(FileError::at("read", &path))?;
+        let (got, len) =
+            ObjectId::of_reader(&mut Reading::new(&*file)).map_err(FileError::at("read", &path))?;
         if got == *id {
             Ok(len)
         } else {
@@ -117,7 +116,7 @@ impl Objects {
 
     /// Whether there is a file of that name (its content is not looked at).
     pub fn contains(&self, id: &ObjectId) -> bool {
-        self.path(id).is_file()
+        self.files.is_file(&self.path(id))
     }
 
     /// The folder.
@@ -128,6 +127,8 @@ impl Objects {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -135,7 +136,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let staging = dir.path().join("tmp");
         fs::create_dir(&staging).unwrap();
-        let objects = Objects::new(dir.path().join("objects"), staging.clone());
+        let objects = Objects::new(Files::on_disk(), dir.path().join("objects"), staging.clone());
         fs::create_dir(objects.dir()).unwrap();
         let id = objects.put(b"hello").unwrap();
         assert_eq!(objects.put(b"hello").unwrap(), id);

@@ -1,16 +1,16 @@
 //! The store: the folder `.bitproof` that holds evidence and nothing else.
 
-use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Content, Digest};
 use crate::events::{AuditError, AuditLog, AuditView};
-use crate::files::{self, FileError};
+use crate::files::{FileError, Files};
 use crate::limits::STORE_TOML_BYTES;
 use crate::note::NoteKey;
 use crate::objects::Objects;
+use crate::storage::{Held, LockMode};
 
 /// The name of a store's folder.
 pub const STORE_DIR: &str = ".bitproof";
@@ -54,6 +54,7 @@ struct Description {
 /// An open store.
 #[derive(Debug, Clone)]
 pub struct Store {
+    files: Files,
     root: PathBuf,
     id: String,
     description: Digest<Content>,
@@ -69,9 +70,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Missing`] when there is none, [`StoreError::Malformed`] when its description is damaged.
-    pub fn open(root: &Path) -> Result<Self, StoreError> {
+    pub fn open(files: &Files, root: &Path) -> Result<Self, StoreError> {
         let path = root.join(STORE_FILE);
-        let bytes = match files::read_bounded(&path, STORE_TOML_BYTES) {
+        let bytes = match files.read_bounded(&path, STORE_TOML_BYTES) {
             Err(e) if e.is_not_found() => return Err(StoreError::Missing { path: root.to_owned() }),
             read => read?,
         };
@@ -84,28 +85,35 @@ impl Store {
         if parsed.id.len() != 32 || !parsed.id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(malformed("its id is not 32 hex digits".to_owned()));
         }
-        Ok(Self { root: root.to_owned(), id: parsed.id, description: Digest::of_bytes(&bytes) })
+        let description = Digest::of_bytes(&bytes);
+        Ok(Self { files: files.clone(), root: root.to_owned(), id: parsed.id, description })
     }
 
     /// Opens the store at `root`, or makes one with a new random id; says whether it was made.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn open_or_create(root: &Path) -> Result<(Self, bool), StoreError> {
-        match Self::open(root) {
+    pub fn open_or_create(files: &Files, root: &Path) -> Result<(Self, bool), StoreError> {
+        match Self::open(files, root) {
             Err(StoreError::Missing { .. }) => {}
             opened => return opened.map(|store| (store, false)),
         }
+        files.create_dir_all(root)?;
+        files.sync_parent(root)?;
         for folder in ["objects", "runs", "audit", "lock", "tmp"] {
-            let dir = root.join(folder);
-            fs::create_dir_all(&dir).map_err(FileError::at("create", &dir))?;
+            files.create_dir(&root.join(folder))?;
         }
         let id = hex(&random_id()?);
         let text =
             format!("# A Bitproof store: evidence only. Do not edit.\nschema = {SCHEMA}\nid = \"{id}\"\n");
         // Published last and never replaced: of two processes that make a store, both open the same one.
-        let made = files::publish_new(&root.join("tmp"), &root.join(STORE_FILE), text.as_bytes())?;
-        Self::open(root).map(|store| (store, made))
+        let made = files.publish_new(&root.join("tmp"), &root.join(STORE_FILE), text.as_bytes())?;
+        Self::open(files, root).map(|store| (store, made))
+    }
+
+    /// Where its files are kept.
+    pub fn files(&self) -> &Files {
+        &self.files
     }
 
     /// The store's folder.
@@ -130,7 +138,7 @@ impl Store {
 
     /// Its objects.
     pub fn objects(&self) -> Objects {
-        Objects::new(self.root.join("objects"), self.staging())
+        Objects::new(self.files.clone(), self.root.join("objects"), self.staging())
     }
 
     /// Where files are prepared before they are published.
@@ -153,7 +161,7 @@ impl Store {
     /// # Errors
     /// [`AuditError`].
     pub fn read_audit(&self, trusted: &[NoteKey]) -> Result<AuditView, AuditError> {
-        AuditView::read(&self.audit_dir(), &self.origin(), trusted)
+        AuditView::read(&self.files, &self.audit_dir(), &self.origin(), trusted)
     }
 
     /// Opens the audit log for appending, while the returned lock is held. Waits for other writers.
@@ -162,7 +170,7 @@ impl Store {
     /// [`AuditError`].
     pub fn open_audit(&self) -> Result<(AuditLog, StoreLock), AuditError> {
         let lock = self.lock_exclusive("audit")?;
-        Ok((AuditLog::open(&self.audit_dir(), &self.staging(), &self.origin())?, lock))
+        Ok((AuditLog::open(&self.files, &self.audit_dir(), &self.staging(), &self.origin())?, lock))
     }
 
     /// Announces a writer. When no other writer lives, what killed ones left in the staging folder is removed.
@@ -170,18 +178,15 @@ impl Store {
     /// # Errors
     /// [`FileError`].
     pub fn join_writers(&self) -> Result<StoreLock, FileError> {
-        let (path, file) = self.lock_file("writers")?;
-        if file.try_lock().is_ok() {
+        let path = self.lock_path("writers");
+        if let Some(alone) = self.files.lock(&path, LockMode::Exclusive, false)? {
             let staging = self.staging();
-            for entry in fs::read_dir(&staging).map_err(FileError::at("read", &staging))? {
-                let path = entry.map_err(FileError::at("read", &staging))?.path();
-                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-                removed.map_err(FileError::at("remove", &path))?;
+            for (name, _) in self.files.list(&staging)? {
+                self.files.remove(&staging.join(name))?;
             }
-            file.unlock().map_err(FileError::at("unlock", &path))?;
+            drop(alone);
         }
-        file.lock_shared().map_err(FileError::at("lock", &path))?;
-        Ok(StoreLock { _file: file })
+        Ok(StoreLock { _held: self.files.lock(&path, LockMode::Shared, true)? })
     }
 
     /// Takes a named lock, waiting for whoever holds it.
@@ -189,9 +194,7 @@ impl Store {
     /// # Errors
     /// [`FileError`].
     pub fn lock_exclusive(&self, name: &str) -> Result<StoreLock, FileError> {
-        let (path, file) = self.lock_file(name)?;
-        file.lock().map_err(FileError::at("lock", &path))?;
-        Ok(StoreLock { _file: file })
+        Ok(StoreLock { _held: self.files.lock(&self.lock_path(name), LockMode::Exclusive, true)? })
     }
 
     /// Takes a named lock if nobody holds it.
@@ -199,30 +202,18 @@ impl Store {
     /// # Errors
     /// [`FileError`] when it cannot be asked for.
     pub fn try_lock(&self, name: &str) -> Result<Option<StoreLock>, FileError> {
-        let (path, file) = self.lock_file(name)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(StoreLock { _file: file })),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(e)) => Err(FileError::at("lock", &path)(e)),
-        }
+        let held = self.files.lock(&self.lock_path(name), LockMode::Exclusive, false)?;
+        Ok(held.map(|held| StoreLock { _held: Some(held) }))
     }
 
-    fn lock_file(&self, name: &str) -> Result<(PathBuf, File), FileError> {
-        let path = self.root.join("lock").join(name);
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(FileError::at("open", &path))?;
-        Ok((path, file))
+    fn lock_path(&self, name: &str) -> PathBuf {
+        self.root.join("lock").join(name)
     }
 }
 
 /// A lock that is held until it is dropped, or its process ends.
-#[derive(Debug)]
 pub struct StoreLock {
-    _file: File,
+    _held: Option<Held>,
 }
 
 /// Sixteen random bytes: ids of stores and runs. They reach no ledger.
@@ -242,28 +233,30 @@ pub fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn a_store_is_made_once_found_from_below_and_checked() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join(STORE_DIR);
-        assert!(matches!(Store::open(&root), Err(StoreError::Missing { .. })));
-        let (store, made) = Store::open_or_create(&root).unwrap();
+        assert!(matches!(Store::open(&Files::on_disk(), &root), Err(StoreError::Missing { .. })));
+        let (store, made) = Store::open_or_create(&Files::on_disk(), &root).unwrap();
         assert!(made);
-        let (again, made) = Store::open_or_create(&root).unwrap();
+        let (again, made) = Store::open_or_create(&Files::on_disk(), &root).unwrap();
         assert!(!made && again.id() == store.id());
         let below = dir.path().join("a/b");
         fs::create_dir_all(&below).unwrap();
         assert_eq!(Store::find_upwards(&below).unwrap(), root);
         fs::write(root.join(STORE_FILE), "schema = 2\nid = \"\"\n").unwrap();
-        assert!(matches!(Store::open(&root), Err(StoreError::Malformed { .. })));
+        assert!(matches!(Store::open(&Files::on_disk(), &root), Err(StoreError::Malformed { .. })));
     }
 
     #[test]
     fn leftovers_are_removed_only_when_no_writer_lives() {
         let dir = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open_or_create(&dir.path().join(STORE_DIR)).unwrap();
+        let (store, _) = Store::open_or_create(&Files::on_disk(), &dir.path().join(STORE_DIR)).unwrap();
         let leftover = store.staging().join("leftover");
         let writer = store.join_writers().unwrap();
         fs::write(&leftover, "x").unwrap();
@@ -277,7 +270,7 @@ mod tests {
     #[test]
     fn a_held_lock_is_seen() {
         let dir = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open_or_create(&dir.path().join(STORE_DIR)).unwrap();
+        let (store, _) = Store::open_or_create(&Files::on_disk(), &dir.path().join(STORE_DIR)).unwrap();
         let held = store.try_lock("x").unwrap();
         assert!(held.is_some() && store.try_lock("x").unwrap().is_none());
         drop(held);

@@ -1,12 +1,11 @@
 //! The cache of actions: derived files outside the store, looked up by what a result depends on.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use bincode::{Decode, Encode};
 use bitproof_core_ledger::canon;
 use bitproof_core_ledger::digest::{Content, Digest};
-use bitproof_core_ledger::files::{self, FileError};
+use bitproof_core_ledger::files::{FileError, Files};
 use bitproof_core_ledger::objects::ObjectId;
 
 use crate::task::ActionDigest;
@@ -29,13 +28,14 @@ pub struct CachedAction {
 /// A folder of cached actions. Nothing in it is trusted: whoever takes a hit verifies the outputs by content.
 #[derive(Debug, Clone)]
 pub struct Cache {
+    files: Files,
     dir: PathBuf,
 }
 
 impl Cache {
     /// The cache in `dir`, which is made when something is stored.
-    pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+    pub fn new(files: &Files, dir: &Path) -> Self {
+        Self { files: files.clone(), dir: dir.to_owned() }
     }
 
     fn path(&self, action: &ActionDigest) -> PathBuf {
@@ -44,7 +44,7 @@ impl Cache {
 
     /// What is known of `action`. A damaged or foreign entry is none.
     pub fn lookup(&self, action: &ActionDigest) -> Option<CachedAction> {
-        let bytes = files::read_bounded(&self.path(action), ENTRY_BYTES).ok()?;
+        let bytes = self.files.read_bounded(&self.path(action), ENTRY_BYTES).ok()?;
         canon::decode::<CachedAction>(&bytes).ok().filter(|entry| entry.action == *action)
     }
 
@@ -54,19 +54,21 @@ impl Cache {
     /// [`FileError`]; a caller may go on without a cache.
     pub fn store(&self, entry: &CachedAction) -> Result<(), FileError> {
         let staging = self.dir.join("tmp");
-        fs::create_dir_all(&staging).map_err(FileError::at("create", &staging))?;
-        files::replace(&staging, &self.path(&entry.action), &canon::encode(entry))
+        self.files.create_dir_all(&staging)?;
+        self.files.replace(&staging, &self.path(&entry.action), &canon::encode(entry))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn a_damaged_or_foreign_entry_is_no_hit() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::new(dir.path());
+        let cache = Cache::new(&Files::on_disk(), dir.path());
         let entry = CachedAction {
             action: Digest::from_bytes([1; 32]),
             outputs: vec![("out".to_owned(), Digest::of_bytes(b"x"))],

@@ -6,7 +6,8 @@ use bincode::{Decode, Encode};
 use bitproof_core_ledger::canon::{self, CanonError};
 use bitproof_core_ledger::chain::{Chain, ChainError, ChainHead};
 use bitproof_core_ledger::digest::{Digest, ResultKind};
-use bitproof_core_ledger::log::{self, LogError, LogKind, LogWriter, Record};
+use bitproof_core_ledger::files::Files;
+use bitproof_core_ledger::log::{self, Acknowledged, LogError, LogKind, LogWriter, Record};
 use bitproof_core_ledger::objects::ObjectId;
 
 use crate::plan::Plan;
@@ -111,8 +112,8 @@ impl LedgerView {
     ///
     /// # Errors
     /// [`LedgerError`] with the offset of what is wrong.
-    pub fn read(path: &Path, plan: &Plan) -> Result<Self, LedgerError> {
-        let contents = log::read(path, LogKind::LEDGER)?;
+    pub fn read(files: &Files, path: &Path, plan: &Plan) -> Result<Self, LedgerError> {
+        let contents = log::read(files, path, LogKind::LEDGER, Acknowledged::Unknown)?;
         let (chain, entries) = follow(path, plan, &contents.records)?;
         Ok(Self { entries, root: chain.head(), torn_bytes: contents.torn_bytes })
     }
@@ -128,6 +129,7 @@ fn follow(path: &Path, plan: &Plan, records: &[Record]) -> Result<(Chain, Vec<En
     let mut entries = Vec::with_capacity(records.len());
     for record in records {
         let offset = record.offset;
+        let path = &log::segment_path(path, record.segment);
         let body = chain.accept(&record.payload).map_err(|source| LedgerError::Chain {
             path: path.to_owned(),
             offset,
@@ -167,8 +169,9 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`] when an entry is damaged or does not fit the plan.
-    pub fn open(path: &Path, plan: &Plan) -> Result<(Self, Vec<Entry>), LedgerError> {
-        let (writer, records) = LogWriter::open(path, LogKind::LEDGER)?;
+    pub fn open(files: &Files, path: &Path, plan: &Plan) -> Result<(Self, Vec<Entry>), LedgerError> {
+        // Nothing of an open ledger was acknowledged, and the tasks of what is cut are executed again to the same bytes.
+        let (writer, records) = LogWriter::open(files, path, LogKind::LEDGER, Acknowledged::Records(0))?;
         let (chain, entries) = follow(path, plan, &records)?;
         Ok((Self { writer, chain }, entries))
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bitproof_core_ledger::clock::Clock;
 use bitproof_core_ledger::events::{Actor, AuditError, EventBody};
-use bitproof_core_ledger::files::FileError;
+use bitproof_core_ledger::files::{FileError, Files};
 use bitproof_core_ledger::keys::{KeyError, KeyFolder, KeyRole, PrivateKey};
 use bitproof_core_ledger::note::{NoteError, TreeHead};
 use bitproof_core_ledger::signature::ARTIFACT_SIGNER;
@@ -59,6 +59,7 @@ impl<'a> Recorder<'a> {
     /// # Errors
     /// [`RecorderError`].
     pub fn open(
+        files: &Files,
         root: &Path,
         keys: &KeyFolder,
         clock: &'a dyn Clock,
@@ -74,7 +75,7 @@ impl<'a> Recorder<'a> {
             Ok(key)
         };
         let (log_key, artifact_key) = (key(KeyRole::Log)?, key(KeyRole::Artifact)?);
-        let (store, new_store) = Store::open_or_create(root)?;
+        let (store, new_store) = Store::open_or_create(files, root)?;
         let writer = store.join_writers()?;
         let log_vkey = log_key.note_key(&store.origin())?;
         let actor = Actor { key_id: log_vkey.id_hex(), user: user.to_owned(), host: host.to_owned() };

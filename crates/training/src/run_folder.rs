@@ -1,13 +1,13 @@
 //! Runs on disk: the folder of one run, and the list of all of them as the audit log tells it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use bitproof_core_ledger::chain::ChainHead;
 use bitproof_core_ledger::digest::{Content, Digest, ResultKind};
 use bitproof_core_ledger::events::{AuditError, AuditView, EventBody, VerdictKind};
-use bitproof_core_ledger::files::{self, FileError};
+use bitproof_core_ledger::files::{FileError, Files};
+use bitproof_core_ledger::storage::EntryKind;
 use bitproof_core_ledger::store::{hex, random_id, Store, StoreError, StoreLock};
 use bitproof_experiment_graph::RunFacts;
 use bitproof_scheduler::ledger::{LedgerError, LedgerView};
@@ -131,6 +131,7 @@ pub struct RunFolder {
     pub uid: [u8; 16],
     /// The plan.
     pub plan: Plan,
+    files: Files,
     dir: PathBuf,
 }
 
@@ -142,7 +143,7 @@ impl RunFolder {
     pub fn create(store: &Store, base: &str, plan: Plan) -> Result<Self, RunError> {
         let _numbering: StoreLock = store.lock_exclusive("numbering")?;
         let runs = store.runs_dir();
-        fs::create_dir_all(&runs).map_err(FileError::at("create", &runs))?;
+        let files = store.files().clone();
         let number = Self::names(store)?
             .iter()
             .filter_map(|n| split_name(n))
@@ -152,15 +153,15 @@ impl RunFolder {
         let name = format!("{base}-{}", number.map_or(1, |n| n + 1));
         let uid = random_id()?;
         let staged = store.staging().join(format!("run-{}", hex(&uid)));
-        fs::create_dir(&staged).map_err(FileError::at("create", &staged))?;
+        files.create_dir_all(&staged)?;
         let header = Header { schema: HEADER_SCHEMA.to_owned(), run: name.clone(), uid: hex(&uid) };
-        files::write_new(&staged.join(HEADER), &pretty(&header))?;
-        files::write_new(&staged.join(PLAN), &plan.encode())?;
-        files::sync_dir(&staged)?;
+        files.write_new(&staged.join(HEADER), &pretty(&header))?;
+        files.write_new(&staged.join(PLAN), &plan.encode())?;
+        files.sync_dir(&staged)?;
         let dir = runs.join(&name);
-        fs::rename(&staged, &dir).map_err(FileError::at("create", &dir))?;
-        files::sync_dir(&runs)?;
-        Ok(Self { name, uid, plan, dir })
+        files.rename(&staged, &dir)?;
+        files.sync_dir(&runs)?;
+        Ok(Self { name, uid, plan, files, dir })
     }
 
     /// Opens the folder of the run with exactly this name.
@@ -171,16 +172,17 @@ impl RunFolder {
         let dir = store.runs_dir().join(name);
         let path = dir.join(HEADER);
         let damaged = |reason: &str| RunError::Header { path: path.clone(), reason: reason.to_owned() };
-        let bytes = files::read_bounded(&path, MAX_TEXT_BYTES)?;
+        let files = store.files().clone();
+        let bytes = files.read_bounded(&path, MAX_TEXT_BYTES)?;
         let header: Header = serde_json::from_slice(&bytes).map_err(|e| damaged(&e.to_string()))?;
         if pretty(&header) != bytes || header.schema != HEADER_SCHEMA || header.run != name {
             return Err(damaged("it is not the header of this run"));
         }
         let uid = parse_uid(&header.uid).ok_or_else(|| damaged("its uid is not 32 hex digits"))?;
         let path = dir.join(PLAN);
-        let plan = Plan::decode(&files::read_bounded(&path, MAX_PLAN_BYTES)?)
+        let plan = Plan::decode(&files.read_bounded(&path, MAX_PLAN_BYTES)?)
             .map_err(|source| RunError::Plan { path, source })?;
-        Ok(Self { name: name.to_owned(), uid, plan, dir })
+        Ok(Self { name: name.to_owned(), uid, plan, files, dir })
     }
 
     /// The names of every folder of a run in the store, sorted.
@@ -188,14 +190,7 @@ impl RunFolder {
     /// # Errors
     /// [`FileError`].
     pub fn names(store: &Store) -> Result<Vec<String>, FileError> {
-        let dir = store.runs_dir();
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&dir).map_err(FileError::at("read", &dir))? {
-            let entry = entry.map_err(FileError::at("read", &dir))?;
-            names.push(entry.file_name().to_string_lossy().into_owned());
-        }
-        names.sort();
-        Ok(names)
+        Ok(store.files().list(&store.runs_dir())?.into_iter().map(|(name, _)| name).collect())
     }
 
     /// A run's name without its number.
@@ -223,7 +218,7 @@ impl RunFolder {
     /// # Errors
     /// [`RunError::Ledger`].
     pub fn ledger(&self) -> Result<LedgerView, RunError> {
-        Ok(LedgerView::read(&self.path(LEDGER), &self.plan)?)
+        Ok(LedgerView::read(&self.files, &self.path(LEDGER), &self.plan)?)
     }
 
     /// Reads the manifest.
@@ -232,7 +227,7 @@ impl RunFolder {
     /// [`RunError::Manifest`].
     pub fn manifest(&self) -> Result<Manifest, RunError> {
         let path = self.path(MANIFEST);
-        let bytes = files::read_bounded(&path, MAX_TEXT_BYTES)?;
+        let bytes = self.files.read_bounded(&path, MAX_TEXT_BYTES)?;
         Manifest::decode(&bytes).map_err(|source| RunError::Manifest { path, source })
     }
 
@@ -249,7 +244,7 @@ impl RunFolder {
         let mut records = Vec::new();
         for task in self.plan.tasks() {
             let path = self.path(&Self::telemetry_path(&task.spec.id.0));
-            match files::read_bounded(&path, MAX_TEXT_BYTES) {
+            match self.files.read_bounded(&path, MAX_TEXT_BYTES) {
                 Err(e) if e.is_not_found() => {}
                 read => {
                     let more = read_jsonl(&read?).map_err(|source| RunError::Telemetry { path, source })?;
@@ -293,27 +288,17 @@ impl RunFolder {
     /// # Errors
     /// [`FileError`]; also for anything that is neither a file nor a folder.
     pub fn evidence_files(&self) -> Result<Vec<String>, FileError> {
-        let mut found = Vec::new();
-        let mut folders = vec![(self.dir.clone(), format!("runs/{}", self.name))];
-        while let Some((dir, relative)) = folders.pop() {
-            for entry in fs::read_dir(&dir).map_err(FileError::at("read", &dir))? {
-                let entry = entry.map_err(FileError::at("read", &dir))?;
-                let path = entry.path();
-                let kind = entry.file_type().map_err(FileError::at("read", &path))?;
-                let name = format!("{relative}/{}", entry.file_name().to_string_lossy());
-                if kind.is_dir() {
-                    folders.push((path, name));
-                } else if kind.is_file() {
-                    found.push(name);
-                } else {
-                    let source = std::io::Error::other("neither a file nor a folder");
-                    return Err(FileError { op: "read", path, source });
-                }
+        let mut evidence = Vec::new();
+        for (file, kind) in self.files.files_below(&self.dir)? {
+            if kind == EntryKind::Special {
+                let source = std::io::Error::other("neither a file nor a folder");
+                return Err(FileError { op: "read", path: self.path(&file), source });
+            }
+            if file != INVENTORY {
+                evidence.push(format!("runs/{}/{file}", self.name));
             }
         }
-        found.retain(|name| *name != format!("runs/{}/{INVENTORY}", self.name));
-        found.sort();
-        Ok(found)
+        Ok(evidence)
     }
 }
 

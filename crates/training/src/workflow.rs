@@ -5,13 +5,12 @@
 //! durable is: ledger, inventory, leaves, head.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use bitproof_core_ledger::canon;
 use bitproof_core_ledger::clock::{rfc3339, Clock};
 use bitproof_core_ledger::events::EventBody;
-use bitproof_core_ledger::files::{self, FileError};
+use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::inventory::Inventory;
 use bitproof_core_ledger::keys::KeyFolder;
 use bitproof_core_ledger::objects::{ObjectId, Objects};
@@ -47,6 +46,8 @@ use worker::Worker;
 
 /// What a run needs of its surroundings.
 pub struct Surroundings<'a> {
+    /// Where evidence and derived files are kept.
+    pub files: Files,
     /// The store's folder; made when it does not exist.
     pub store_root: PathBuf,
     /// The user's keys; made when they do not exist.
@@ -77,22 +78,31 @@ pub fn run(
     let rss_before = bitproof_telemetry::rss_bytes();
     let started = rfc3339(around.clock.unix_seconds());
     let host = Host::observe(&around.user, around.isa);
-    let recorder = Recorder::open(&around.store_root, around.keys, around.clock, &around.user, &host.host)?;
+    let recorder = Recorder::open(
+        &around.files,
+        &around.store_root,
+        around.keys,
+        around.clock,
+        &around.user,
+        &host.host,
+    )?;
     let objects = recorder.store.objects();
     prepared.keep_data(&objects)?;
     let Claimed { folder, row, resumed, _lock } = claim(&recorder, &prepared.plan, request)?;
     tracing::info!(run = folder.name, resumed, tasks = folder.plan.len(), "run begins");
     recorder.record(&[planned_event(&folder)])?;
 
-    let cache =
-        around.cache_root.as_ref().map(|root| Cache::new(&root.join(recorder.store.id()).join("actions")));
+    let cache = around
+        .cache_root
+        .as_ref()
+        .map(|root| Cache::new(&around.files, &root.join(recorder.store.id()).join("actions")));
     let worker =
         Worker::new(&recorder.store, &folder, cache, around.collector, prepared.data_files(), request);
     let sealed_before = row.is_some_and(|row| row.seal.is_some());
-    let (mut ledger, committed) = Ledger::open(&folder.path(LEDGER), &folder.plan)?;
+    let (mut ledger, committed) = Ledger::open(&around.files, &folder.path(LEDGER), &folder.plan)?;
     worker.adopt_committed(&committed)?;
     let resumed_at = committed.len();
-    fs::create_dir_all(folder.path(TELEMETRY)).map_err(FileError::at("create", &folder.path(TELEMETRY)))?;
+    around.files.create_dir(&folder.path(TELEMETRY))?;
     let execution = execute(&folder.plan, &worker, &mut ledger, committed, request.workers)?;
     let metrics = collect_metrics(&objects, &execution.entries)?;
     let cached_from = worker.cached_from();
@@ -113,7 +123,7 @@ pub fn run(
         };
         seal(&recorder, &folder, &execution, &evidence)?;
     }
-    let sealed = sealed_event(&folder, &execution)?;
+    let sealed = sealed_event(&recorder, &folder, &execution)?;
     let facts = folder.facts_with(metrics.finals());
     let records = folder.telemetry()?;
     let budgets =
@@ -228,12 +238,18 @@ pub fn seal(
 ) -> Result<EventBody, WorkflowError> {
     let metrics = collect_metrics(&recorder.store.objects(), &execution.entries)?;
     write_sealed_files(recorder, folder, execution, &metrics, evidence)?;
-    sealed_event(folder, execution)
+    sealed_event(recorder, folder, execution)
 }
 
-fn sealed_event(folder: &RunFolder, execution: &Execution) -> Result<EventBody, WorkflowError> {
-    let inventory =
-        files::read_bounded(&folder.path(INVENTORY), bitproof_core_ledger::limits::CANON_BYTES as u64)?;
+fn sealed_event(
+    recorder: &Recorder<'_>,
+    folder: &RunFolder,
+    execution: &Execution,
+) -> Result<EventBody, WorkflowError> {
+    let inventory = recorder
+        .store
+        .files()
+        .read_bounded(&folder.path(INVENTORY), bitproof_core_ledger::limits::CANON_BYTES as u64)?;
     Ok(EventBody::RunSealed {
         run: folder.name.clone(),
         uid: folder.uid,
@@ -271,7 +287,8 @@ fn write_sealed_files(
     evidence: &Evidence,
 ) -> Result<(), WorkflowError> {
     let staging = recorder.store.staging();
-    let write = |path: &Path, bytes: &[u8]| files::replace(&staging, path, bytes);
+    let files = recorder.store.files();
+    let write = |path: &Path, bytes: &[u8]| files.replace(&staging, path, bytes);
     let signed = |path: &Path, bytes: &[u8]| -> Result<(), WorkflowError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         write(path, bytes)?;
@@ -284,7 +301,8 @@ fn write_sealed_files(
         }
         let Outcome::Done { outputs } = &entry.outcome else { continue };
         let dir = folder.path(ARTIFACTS).join(&task.spec.id.0);
-        fs::create_dir_all(&dir).map_err(FileError::at("create", &dir))?;
+        files.create_dir(&folder.path(ARTIFACTS))?;
+        files.create_dir(&dir)?;
         for (output, id) in outputs {
             let bytes = recorder.store.objects().get(id)?;
             let path = dir.join(stages::package_file(output));
@@ -294,7 +312,6 @@ fn write_sealed_files(
                 write(&path, &bytes)?;
             }
         }
-        files::sync_dir(&folder.path(ARTIFACTS))?;
     }
     let manifest = Manifest::new(&folder.plan, &execution.entries, metrics);
     signed(&folder.path(MANIFEST), &manifest.encode())?;
@@ -302,7 +319,7 @@ fn write_sealed_files(
     let mut paths = folder.evidence_files()?;
     let objects = recorder.store.objects();
     paths.extend(closure(folder, &execution.entries, &objects).iter().map(object_path));
-    let inventory = Inventory::take(recorder.store.root(), paths)?;
+    let inventory = Inventory::take(files, recorder.store.root(), paths)?;
     Ok(write(&folder.path(INVENTORY), &inventory.encode())?)
 }
 

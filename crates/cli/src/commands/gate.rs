@@ -48,7 +48,7 @@ pub(super) fn execute(app: &App, args: &Gate) -> Result<Exit, Failure> {
     let judged = judge_gates(&store, &index, &folder, &folder.facts()?, &gates, args.baseline.as_deref())?;
     let keys = app.keys()?;
     let host = bitproof_training::evidence::host_name();
-    let recorder = Recorder::open(store.root(), &keys, &SystemClock, &user(), &host)?;
+    let recorder = Recorder::open(store.files(), store.root(), &keys, &SystemClock, &user(), &host)?;
     recorder.record(&verdict_events(folder.uid, &judged, &[]))?;
     let verdict = overall(&judged);
     app.answer(

@@ -1,6 +1,6 @@
 use std::fs;
 
-use bitproof_core_ledger::files;
+use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::store::{Store, STORE_DIR};
 use bitproof_training::workflow::WorkflowError;
 use serde_json::json;
@@ -32,9 +32,9 @@ pub(super) fn execute(app: &App, args: &Init) -> Result<Exit, Failure> {
             fs::create_dir_all(folder)
                 .map_err(|e| anyhow::anyhow!("cannot create {}: {e}", folder.display()))?;
         }
-        files::write_new(&path, content).map_err(|e| Failure::from(WorkflowError::from(e)))?;
+        Files::on_disk().write_new(&path, content).map_err(|e| Failure::from(WorkflowError::from(e)))?;
     }
-    let (store, _) = Store::open_or_create(&args.dir.join(STORE_DIR))
+    let (store, _) = Store::open_or_create(&Files::on_disk(), &args.dir.join(STORE_DIR))
         .map_err(|e| Failure::from(WorkflowError::from(e)))?;
     let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
     app.answer(

@@ -281,7 +281,7 @@ fn an_interrupt_ends_with_130_and_the_same_command_goes_on() {
     let mut child = project.command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
     // The run is on its way when its ledger holds the first stage: then it trains for seconds.
     let ledger = project.store().join("runs/small-1/ledger.log");
-    while fs::metadata(&ledger).map_or(0, |m| m.len()) <= 16 {
+    while fs::metadata(&ledger).map_or(0, |m| m.len()) <= 32 {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be interrupted");
         std::thread::yield_now();
     }

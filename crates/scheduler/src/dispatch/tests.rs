@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bitproof_core_ledger::files::Files;
 use proptest::prelude::*;
 
 use super::*;
@@ -43,7 +44,7 @@ impl Runner for Toy {
 }
 
 fn run_in(dir: &std::path::Path, plan: &Plan, toy: &Toy, workers: usize) -> Result<Execution, DispatchError> {
-    let (mut ledger, committed) = Ledger::open(&dir.join("ledger"), plan).unwrap();
+    let (mut ledger, committed) = Ledger::open(&Files::on_disk(), &dir.join("ledger"), plan).unwrap();
     let execution = execute(plan, toy, &mut ledger, committed, workers)?;
     assert_eq!(ledger.root(), ledger_root(plan, &execution.entries));
     Ok(execution)
@@ -93,11 +94,11 @@ proptest! {
         // A kill in the middle: the ledger is cut anywhere after its header, and the same plan is run again.
         let path = dir.path().join("1/ledger");
         let bytes = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &bytes[..(16 + cut).min(bytes.len())]).unwrap();
+        std::fs::write(&path, &bytes[..(32 + cut).min(bytes.len())]).unwrap();
         let execution = run_in(&dir.path().join("1"), &plan, &Toy::default(), 2).unwrap();
         roots.insert((ledger_root(&plan, &execution.entries), result_root(&execution.entries)));
         prop_assert_eq!(std::fs::read(&path).unwrap(), bytes);
-        prop_assert_eq!(LedgerView::read(&path, &plan).unwrap().entries, execution.entries);
+        prop_assert_eq!(LedgerView::read(&Files::on_disk(), &path, &plan).unwrap().entries, execution.entries);
         prop_assert_eq!(roots.len(), 1);
     }
 }
@@ -145,7 +146,8 @@ fn a_failure_of_the_infrastructure_is_not_recorded_and_the_run_goes_on_later() {
     let toy = Toy { infrastructure: Some("c"), ..Toy::default() };
     let error = run_in(dir.path(), &plan, &toy, 2).unwrap_err();
     assert_eq!(error.to_string(), "task c: told to");
-    let recorded = LedgerView::read(&dir.path().join("ledger"), &plan).unwrap().entries.len();
+    let recorded =
+        LedgerView::read(&Files::on_disk(), &dir.path().join("ledger"), &plan).unwrap().entries.len();
     assert!(recorded <= 2, "c is the third of the commit order");
     let toy = Toy::default();
     let execution = run_in(dir.path(), &plan, &toy, 2).unwrap();
@@ -163,7 +165,7 @@ fn outputs_other_than_the_declared_ones_fail_the_task() {
     }
     let dir = tempfile::tempdir().unwrap();
     let plan = Plan::new(spec(1, vec![task("a", 1, &[])])).unwrap();
-    let (mut ledger, committed) = Ledger::open(&dir.path().join("ledger"), &plan).unwrap();
+    let (mut ledger, committed) = Ledger::open(&Files::on_disk(), &dir.path().join("ledger"), &plan).unwrap();
     let execution = execute(&plan, &Other, &mut ledger, committed, 1).unwrap();
     assert_eq!(execution.failures[0].1, "it made [other], but declares [out]");
 }
@@ -172,6 +174,7 @@ fn outputs_other_than_the_declared_ones_fail_the_task() {
 fn the_ledger_of_another_plan_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     run_in(dir.path(), &forked(OnFailure::Stop), &Toy::default(), 1).unwrap();
-    let error = Ledger::open(&dir.path().join("ledger"), &forked(OnFailure::Continue)).unwrap_err();
-    assert!(matches!(error, LedgerError::Chain { offset: 16, .. }), "{error}");
+    let error = Ledger::open(&Files::on_disk(), &dir.path().join("ledger"), &forked(OnFailure::Continue))
+        .unwrap_err();
+    assert!(matches!(error, LedgerError::Chain { offset: 32, .. }), "{error}");
 }

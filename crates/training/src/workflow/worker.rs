@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use bitproof_core_ledger::digest::Digest;
-use bitproof_core_ledger::files;
 use bitproof_core_ledger::objects::{ObjectError, ObjectId, Objects};
 use bitproof_core_ledger::Store;
 use bitproof_kernels::with_threads;
@@ -89,12 +88,15 @@ impl<'a> Worker<'a> {
         known.outputs.iter().try_for_each(|(_, id)| self.objects.verify(id).map(drop)).ok()?;
         let relative = RunFolder::telemetry_path(task);
         let source = self.store.runs_dir().join(&known.origin).join(&relative);
-        let measured = files::read_bounded(&source, MAX_TELEMETRY_BYTES).ok()?;
+        let measured = self.store.files().read_bounded(&source, MAX_TELEMETRY_BYTES).ok()?;
         if Digest::of_bytes(&measured) != known.measurements {
             return None;
         }
         if known.origin != self.folder.name {
-            files::replace(&self.store.staging(), &self.folder.path(&relative), &measured).ok()?;
+            self.store
+                .files()
+                .replace(&self.store.staging(), &self.folder.path(&relative), &measured)
+                .ok()?;
             self.note_origin(task, &known.origin);
         }
         Some(known.outputs.into_iter().collect())
@@ -127,7 +129,7 @@ impl<'a> Worker<'a> {
         let mut measured = Vec::new();
         write_jsonl(&self.collector.take("task", id), &mut measured).map_err(infrastructure)?;
         let path = self.folder.path(&RunFolder::telemetry_path(id));
-        files::replace(&self.store.staging(), &path, &measured).map_err(infrastructure)?;
+        self.store.files().replace(&self.store.staging(), &path, &measured).map_err(infrastructure)?;
         let Some(cache) = &self.cache else { return Ok(()) };
         let entry = CachedAction {
             action: *action,

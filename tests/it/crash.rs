@@ -1,0 +1,127 @@
+//! Power failures, failing syncs and a full disk at every operation of a run, on a simulated disk.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bitproof_audit::{verify, Scope};
+use bitproof_core_ledger::files::Files;
+use bitproof_core_ledger::storage::sim::{Fault, Left, SimDisk};
+use bitproof_tests::Project;
+use bitproof_training::run_folder::RunIndex;
+use bitproof_training::workflow::RunReport;
+
+/// The project with its store and cache on a simulated disk, whose folders are there.
+struct Bench {
+    project: Project,
+    operations_before: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let project = Project::new();
+        // The keys lie outside the store and are made before.
+        let first = project.on(Files::on(empty_disk(&Project::new())));
+        let _ = first.run(&first.request(&[]));
+        Self { operations_before: empty_disk(&first).operations(), project: first }
+    }
+
+    fn disk(&self) -> SimDisk {
+        empty_disk(&self.project)
+    }
+
+    fn run(self, disk: &SimDisk) -> (Self, Option<RunReport>) {
+        let mut request = self.project.request(&[]);
+        // One worker, so that the operations have one order.
+        request.workers = 1;
+        let project = self.project.on(Files::on(disk.clone()));
+        let report = project.run(&request).ok();
+        (Self { project, ..self }, report)
+    }
+}
+
+/// A disk with the project's folder and nothing in it.
+fn empty_disk(project: &Project) -> SimDisk {
+    let disk = SimDisk::new();
+    let files = Files::on(disk.clone());
+    files.create_dir_all(project.path()).unwrap();
+    for folder in project.path().ancestors() {
+        files.sync_dir(folder).unwrap();
+    }
+    disk
+}
+
+/// What must hold of every disk after a stop: the same command ends well with the same roots, and each event is there once.
+fn check(bench: Bench, disk: &SimDisk, reference: &RunReport, acknowledged: bool, what: &str) -> Bench {
+    let before = bench.project.path().join(".bitproof");
+    let (sealed_before, covered) = sealed(disk, &before);
+    assert!(!acknowledged || (sealed_before == 1 && covered), "{what}: an acknowledged run is gone");
+    let (bench, report) = bench.run(disk);
+    let report = report.unwrap_or_else(|| panic!("{what}: the same command does not go on"));
+    assert_eq!(
+        (report.ledger_root, report.result_root, report.plan_digest),
+        (reference.ledger_root, reference.result_root, reference.plan_digest),
+        "{what}"
+    );
+    let store =
+        bitproof_core_ledger::Store::open(&Files::on(disk.clone()), &bench.project.store_root()).unwrap();
+    let verified = verify(&store, &Scope::All, &[]).unwrap();
+    assert!(verified.ok(), "{what}: {:?}", verified.findings);
+    let audit = store.read_audit(&[]).unwrap();
+    let mut times = BTreeMap::new();
+    audit.leaves.iter().for_each(|leaf| *times.entry(leaf.event.id).or_insert(0) += 1);
+    assert!(times.values().all(|&n| n == 1), "{what}: an event is there twice");
+    let runs = RunIndex::new(&audit).rows.len();
+    // A run that was sealed but not acknowledged is judged now, or followed by another of the same plan.
+    assert!(runs == 1 || runs == 1 + sealed_before, "{what}: {runs} runs");
+    bench
+}
+
+/// How many sealed runs a disk holds, and whether a signed head covers every leaf.
+fn sealed(disk: &SimDisk, root: &Path) -> (usize, bool) {
+    let Ok(store) = bitproof_core_ledger::Store::open(&Files::on(disk.clone()), root) else {
+        return (0, true);
+    };
+    let audit = store.read_audit(&[]).expect("a crash is no damage");
+    let rows = RunIndex::new(&audit).rows;
+    (rows.iter().filter(|row| row.seal.is_some()).count(), audit.uncovered() == 0)
+}
+
+#[test]
+fn a_stop_at_any_write_or_sync_loses_nothing_that_was_acknowledged() {
+    let bench = Bench::new();
+    let whole = bench.disk();
+    let (mut bench, reference) = bench.run(&whole);
+    let reference = reference.unwrap();
+    let (start, end) = (bench.operations_before, whole.operations());
+    let (mut points, mut disks) = (0, 0);
+    for operation in start..=end {
+        for fault in [Fault::PowerOff, Fault::Error, Fault::DiskFull] {
+            let disk = bench.disk().failing(operation, fault);
+            let report;
+            (bench, report) = bench.run(&disk);
+            let acknowledged = report.is_some();
+            points += 1;
+            let left = if fault == Fault::PowerOff { disk.crashes() } else { vec![Left::Kept] };
+            for left in left {
+                let what = format!("{fault:?} at operation {operation}, {left:?}");
+                bench = check(bench, &disk.after(left), &reference, acknowledged, &what);
+                disks += 1;
+            }
+        }
+    }
+    println!("crash simulation: operations {start} to {end}, {points} stops, {disks} disks");
+    assert!(points > 300 && disks > 600, "{points} stops, {disks} disks");
+}
+
+#[test]
+fn a_disk_that_lies_about_its_syncs_is_seen_to_lose_the_run() {
+    let bench = Bench::new();
+    let root = bench.project.store_root();
+    let (honest, lying) = (bench.disk(), bench.disk().failing(bench.operations_before, Fault::Lies));
+    let (bench, report) = bench.run(&honest);
+    assert!(report.is_some());
+    assert_eq!(sealed(&honest.after(Left::Dropped), &root), (1, true));
+    let (_, report) = bench.run(&lying);
+    assert!(report.is_some(), "the program cannot know");
+    assert_eq!(sealed(&lying.after(Left::Dropped), &root).0, 0);
+}
