@@ -1,14 +1,15 @@
 //! Power failures, failing syncs and a full disk at every operation of a run, on a simulated disk.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use bitproof_audit::{verify, Scope};
 use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::storage::sim::{Fault, Left, SimDisk};
 use bitproof_tests::Project;
 use bitproof_training::run_folder::RunIndex;
-use bitproof_training::workflow::RunReport;
+use bitproof_training::workflow::{RunReport, WorkflowError};
 
 /// The project with its store and cache on a simulated disk, whose folders are there.
 struct Bench {
@@ -29,14 +30,25 @@ impl Bench {
         empty_disk(&self.project)
     }
 
-    fn run(self, disk: &SimDisk) -> (Self, Option<RunReport>) {
+    fn run(self, disk: &SimDisk) -> (Self, Result<RunReport, WorkflowError>) {
         let mut request = self.project.request(&[]);
         // One worker, so that the operations have one order.
         request.workers = 1;
         let project = self.project.on(Files::on(disk.clone()));
-        let report = project.run(&request).ok();
+        let report = project.run(&request);
         (Self { project, ..self }, report)
     }
+}
+
+/// What the user's configuration folder remembers of published heads. It is on another disk, which does not crash.
+fn remembered(project: &Project) -> BTreeMap<PathBuf, Vec<u8>> {
+    let Ok(entries) = fs::read_dir(project.path().join("heads")) else { return BTreeMap::new() };
+    entries.map(|entry| entry.unwrap().path()).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+fn remember(project: &Project, heads: &BTreeMap<PathBuf, Vec<u8>>) {
+    remembered(project).keys().for_each(|path| fs::remove_file(path).unwrap());
+    heads.iter().for_each(|(path, head)| fs::write(path, head).unwrap());
 }
 
 /// A disk with the project's folder and nothing in it.
@@ -56,7 +68,7 @@ fn check(bench: Bench, disk: &SimDisk, reference: &RunReport, acknowledged: bool
     let (sealed_before, covered) = sealed(disk, &before);
     assert!(!acknowledged || (sealed_before == 1 && covered), "{what}: an acknowledged run is gone");
     let (bench, report) = bench.run(disk);
-    let report = report.unwrap_or_else(|| panic!("{what}: the same command does not go on"));
+    let report = report.unwrap_or_else(|e| panic!("{what}: the same command does not go on: {e}"));
     assert_eq!(
         (report.ledger_root, report.result_root, report.plan_digest),
         (reference.ledger_root, reference.result_root, reference.plan_digest),
@@ -97,12 +109,15 @@ fn a_stop_at_any_write_or_sync_loses_nothing_that_was_acknowledged() {
     for operation in start..=end {
         for fault in [Fault::PowerOff, Fault::Error, Fault::DiskFull] {
             let disk = bench.disk().failing(operation, fault);
+            remember(&bench.project, &BTreeMap::new());
             let report;
             (bench, report) = bench.run(&disk);
-            let acknowledged = report.is_some();
+            let acknowledged = report.is_ok();
             points += 1;
+            let heads = remembered(&bench.project);
             let left = if fault == Fault::PowerOff { disk.crashes() } else { vec![Left::Kept] };
             for left in left {
+                remember(&bench.project, &heads);
                 let what = format!("{fault:?} at operation {operation}, {left:?}");
                 bench = check(bench, &disk.after(left), &reference, acknowledged, &what);
                 disks += 1;
@@ -119,9 +134,9 @@ fn a_disk_that_lies_about_its_syncs_is_seen_to_lose_the_run() {
     let root = bench.project.store_root();
     let (honest, lying) = (bench.disk(), bench.disk().failing(bench.operations_before, Fault::Lies));
     let (bench, report) = bench.run(&honest);
-    assert!(report.is_some());
+    assert!(report.is_ok());
     assert_eq!(sealed(&honest.after(Left::Dropped), &root), (1, true));
     let (_, report) = bench.run(&lying);
-    assert!(report.is_some(), "the program cannot know");
+    assert!(report.is_ok(), "the program cannot know");
     assert_eq!(sealed(&lying.after(Left::Dropped), &root).0, 0);
 }

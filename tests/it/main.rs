@@ -3,6 +3,7 @@
 
 mod accuracy;
 mod crash;
+mod forgery;
 mod formats;
 mod replay;
 mod tamper;

@@ -156,7 +156,7 @@ impl Project {
     ///
     /// # Panics
     /// When the store is damaged.
-    pub fn recorder(&self) -> Recorder<'static> {
+    pub fn recorder(&self) -> Recorder<'_> {
         Recorder::open(
             &self.files,
             &self.store_root(),

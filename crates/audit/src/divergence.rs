@@ -25,7 +25,7 @@ pub enum Difference {
         /// What this program has.
         replayed: String,
     },
-    /// One succeeded and the other failed.
+    /// One succeeded and the other failed, or they made other outputs.
     Outcome {
         /// How it ended then.
         recorded: String,

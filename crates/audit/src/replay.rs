@@ -137,13 +137,14 @@ pub fn replay(store: &Store, request: &ReplayRequest) -> Result<ReplayReport, Re
     let replayed = replayer.execute_all()?;
     let entries: Vec<Entry> = replayed.iter().map(|r| r.entry.clone()).collect();
     let divergences: Vec<Divergence> = replayed.into_iter().filter_map(|r| r.divergence).collect();
-    let outcome = if divergences.is_empty() { ReplayOutcome::Identical } else { ReplayOutcome::Diverged };
+    let replayed_root = ledger_root(&folder.plan, &entries);
+    let identical = divergences.is_empty() && replayed_root == ledger.root;
     Ok(ReplayReport {
         run: folder.name.clone(),
-        outcome,
+        outcome: if identical { ReplayOutcome::Identical } else { ReplayOutcome::Diverged },
         tasks: entries.len(),
         ledger_root_recorded: ledger.root,
-        ledger_root_replayed: ledger_root(&folder.plan, &entries),
+        ledger_root_replayed: replayed_root,
         divergences,
     })
 }
@@ -229,13 +230,20 @@ impl Replayer<'_> {
         let divergence = match (&recorded.outcome, &made) {
             _ if outcome == recorded.outcome => None,
             (Outcome::Done { outputs }, Ok(made)) => {
-                let (name, id) = outputs
-                    .iter()
-                    .find(|(name, id)| made.get(name).is_none_or(|bytes| ObjectId::of_bytes(bytes) != *id))
-                    .unwrap_or(&outputs[0]);
-                let before = self.store.objects().get(id)?;
-                let now = made.get(name).map_or(&[][..], Vec::as_slice);
-                Difference::of_bytes(&before, now).map(|difference| diverged(Some(name), difference))
+                let other = |(name, id): &&(String, ObjectId)| {
+                    made.get(name).is_some_and(|b| ObjectId::of_bytes(b) != *id)
+                };
+                let bytes = match outputs.iter().find(other) {
+                    Some((name, id)) => Difference::of_bytes(&self.store.objects().get(id)?, &made[name])
+                        .map(|difference| diverged(Some(name), difference)),
+                    None => None,
+                };
+                Some(bytes.unwrap_or_else(|| {
+                    let names = |list: Vec<&str>| format!("outputs [{}]", list.join(", "));
+                    let recorded = names(outputs.iter().map(|(name, _)| name.as_str()).collect());
+                    let replayed = names(made.keys().map(String::as_str).collect());
+                    diverged(None, Difference::Outcome { recorded, replayed })
+                }))
             }
             (_, made) => {
                 let word = |done: bool| if done { "done" } else { "failed" }.to_owned();

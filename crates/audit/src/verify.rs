@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use bitproof_core_ledger::digest::{Content, Digest};
-use bitproof_core_ledger::events::{AuditError, AuditView, EventBody, VerdictKind};
+use bitproof_core_ledger::events::{AuditError, AuditView, EventBody};
 use bitproof_core_ledger::files::FileError;
 use bitproof_core_ledger::inventory::{Inventory, InventoryEntry};
 use bitproof_core_ledger::limits::{CANON_BYTES, OBJECT_IN_MEMORY_BYTES};
@@ -15,14 +15,15 @@ use bitproof_core_ledger::objects::{ObjectError, ObjectId, Objects};
 use bitproof_core_ledger::signature;
 use bitproof_core_ledger::storage::EntryKind;
 use bitproof_core_ledger::store::{Store, StoreError, STORE_FILE};
-use bitproof_experiment_graph::verify_receipt;
 use bitproof_scheduler::ledger::{result_root, Entry, LedgerError, LedgerView, Outcome};
-use bitproof_scheduler::{action_digest, InputSource, Plan};
+use bitproof_scheduler::{action_digest, InputSource, OnFailure, Plan};
+use bitproof_training::judge::{self, collect_metrics};
 use bitproof_training::manifest::Manifest;
 use bitproof_training::run_folder::{
-    RunError, RunFolder, RunIndex, RunRow, INVENTORY, LEDGER, MANIFEST, SIGNATURE_SUFFIX,
+    RecordedVerdict, RunError, RunFolder, RunIndex, RunRow, Seal, INVENTORY, LEDGER, MANIFEST,
+    SIGNATURE_SUFFIX,
 };
-use bitproof_training::workflow::{closure, collect_metrics};
+use bitproof_training::workflow::closure;
 
 /// What is to be verified. The audit log always is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,17 +137,21 @@ pub fn verify(store: &Store, scope: &Scope, trusted: &[NoteKey]) -> Result<Verif
         return Ok(verifier.report);
     };
     let index = RunIndex::new(&audit);
+    verifier.rows.clone_from(&index.rows);
+    verifier.repeated_events(&audit);
     let artifact_keys = enrolled_artifact_keys(&audit);
     let sealed: Vec<&RunRow> = match scope {
         Scope::Run(selector) => {
-            if index.rows.is_empty() {
+            if index.rows.is_empty() && verifier.report.ok() {
                 return Err(VerifyError::Empty { store: store.root().display().to_string() });
             }
-            let row = index.resolve(selector)?;
-            if row.seal.is_none() {
-                return Err(RunError::Incomplete { run: row.run.clone() }.into());
+            match index.resolve(selector) {
+                Ok(row) if row.seal.is_some() => vec![row],
+                // What was found already says more than that the run is not there.
+                _ if !verifier.report.ok() => Vec::new(),
+                Ok(row) => return Err(RunError::Incomplete { run: row.run.clone() }.into()),
+                Err(error) => return Err(error.into()),
             }
-            vec![row]
         }
         Scope::All => index.rows.iter().filter(|row| row.seal.is_some()).collect(),
     };
@@ -209,6 +214,8 @@ pub(crate) fn recorded_inputs(
 
 struct Verifier<'a> {
     store: &'a Store,
+    /// Every run that the log holds.
+    rows: Vec<RunRow>,
     objects: Objects,
     report: VerifyReport,
     /// Objects that were hashed and found whole.
@@ -228,7 +235,7 @@ impl<'a> Verifier<'a> {
             unreferenced: Vec::new(),
             not_provable_here: Vec::new(),
         };
-        Self { store, objects: store.objects(), report, whole: BTreeSet::new() }
+        Self { store, rows: Vec::new(), objects: store.objects(), report, whole: BTreeSet::new() }
     }
 
     fn find(&mut self, check: &'static str, path: &str, offset: Option<u64>, expected: String, got: String) {
@@ -250,7 +257,15 @@ impl<'a> Verifier<'a> {
 
     /// The audit log, when it holds as a whole.
     fn audit_log(&mut self, trusted: &[NoteKey]) -> Option<AuditView> {
-        let view = match self.store.read_audit(trusted) {
+        let read = self.store.read_audit(trusted).and_then(|view| {
+            // A writer may be between its leaves and its head.
+            if view.uncovered() == 0 && view.torn_bytes == 0 {
+                return Ok(view);
+            }
+            self.store.await_audit_writer()?;
+            self.store.read_audit(trusted)
+        });
+        let view = match read {
             Ok(view) => view,
             Err(error) => {
                 self.audit_finding(&error);
@@ -302,6 +317,23 @@ impl<'a> Verifier<'a> {
         Some(view)
     }
 
+    /// An event is appended once, a run is planned once and sealed once.
+    fn repeated_events(&mut self, audit: &AuditView) {
+        let mut seen = BTreeSet::new();
+        for leaf in audit.covered() {
+            let said = match &leaf.event.body {
+                EventBody::RunPlanned { uid, .. } | EventBody::RunSealed { uid, .. } => {
+                    format!("{} {}", leaf.event.body.name(), bitproof_core_ledger::store::hex(uid))
+                }
+                _ => leaf.event.id.to_string(),
+            };
+            if !seen.insert(said.clone()) {
+                let expected = "each event once".to_owned();
+                self.find("once", "audit/events.log", Some(leaf.offset), expected, format!("{said} again"));
+            }
+        }
+    }
+
     fn audit_finding(&mut self, error: &AuditError) {
         let (path, offset, expected) = match error {
             AuditError::Log(LogError::Damaged { path, offset, .. }) => {
@@ -339,27 +371,28 @@ impl<'a> Verifier<'a> {
         let dir = format!("runs/{}", row.run);
         let mut reached: BTreeSet<ObjectId> = row.verdicts.iter().map(|v| v.verdict).collect();
         // What the chain and the plan say is told more exactly than what the inventory says; so it comes first.
-        match RunFolder::open(self.store, &row.run) {
+        match RunFolder::open_recorded(self.store, row) {
             Ok(folder) => reached.extend(self.chain_and_manifest(&folder, row, artifact_keys)?),
             Err(error) => self.run_error(&dir, &error),
         }
         self.inventory(row, &dir)?;
         for verdict in &row.verdicts {
-            let path = object_path(&verdict.verdict);
-            let Some(bytes) = self.object(&verdict.verdict) else { continue };
-            if verdict.kind == VerdictKind::Gate {
-                if let Err(error) = verify_receipt(&bytes) {
-                    self.find(
-                        "gate-receipt",
-                        &path,
-                        None,
-                        "a receipt that judges the same".to_owned(),
-                        error.to_string(),
-                    );
-                }
+            if let Some(bytes) = self.object(&verdict.verdict) {
+                self.verdict(row, verdict, &bytes);
             }
         }
         Ok(reached)
+    }
+
+    /// A verdict must be what its inputs give, and about this run and its policy.
+    fn verdict(&mut self, row: &RunRow, verdict: &RecordedVerdict, bytes: &[u8]) {
+        let checked = RunFolder::open_recorded(self.store, row)
+            .map_err(|e| e.to_string())
+            .and_then(|folder| judge::check_verdict(self.store, &folder, row, &self.rows, verdict, bytes));
+        if let Err(got) = checked {
+            let expected = "the verdict that this run and its policy give".to_owned();
+            self.find("verdict", &object_path(&verdict.verdict), None, expected, got);
+        }
     }
 
     fn run_error(&mut self, dir: &str, error: &RunError) {
@@ -367,6 +400,7 @@ impl<'a> Verifier<'a> {
             RunError::Plan { path, .. }
             | RunError::Header { path, .. }
             | RunError::Manifest { path, .. }
+            | RunError::NotAsRecorded { path, .. }
             | RunError::Telemetry { path, .. } => (self.relative(path), Some(0)),
             RunError::File(e) => (self.relative(&e.path), None),
             RunError::Ledger(error) => {
@@ -392,14 +426,6 @@ impl<'a> Verifier<'a> {
     ) -> Result<BTreeSet<ObjectId>, VerifyError> {
         let dir = format!("runs/{}", row.run);
         let Some(seal) = &row.seal else { return Ok(BTreeSet::new()) };
-        if folder.uid != row.uid {
-            let expected = bitproof_core_ledger::store::hex(&row.uid);
-            self.find("uid", &format!("{dir}/run.json"), Some(0), expected, folder.uid_hex());
-        }
-        if folder.plan.digest() != row.plan {
-            let (expected, got) = (row.plan.to_string(), folder.plan.digest().to_string());
-            self.find("plan-digest", &format!("{dir}/plan.bin"), Some(0), expected, got);
-        }
         let ledger = match folder.ledger() {
             Ok(ledger) => ledger,
             Err(error) => {
@@ -416,7 +442,7 @@ impl<'a> Verifier<'a> {
         if result != seal.result_root {
             self.find("result-root", &ledger_path, None, seal.result_root.to_string(), result.to_string());
         }
-        self.actions(folder, &ledger, &ledger_path);
+        self.entries(folder, seal, &ledger, &ledger_path);
         let reached = closure(folder, &ledger.entries, &self.objects);
         self.manifest(folder, &ledger, &dir, artifact_keys);
         self.kept_data(folder);
@@ -424,9 +450,39 @@ impl<'a> Verifier<'a> {
         Ok(reached)
     }
 
-    /// Every entry's action must be what the plan and the recorded inputs give.
-    fn actions(&mut self, folder: &RunFolder, ledger: &LedgerView, path: &str) {
+    /// There must be an entry for every task, with the outputs that the plan declares or a cause that failed, and with the
+    /// action that the plan and the recorded inputs give.
+    fn entries(&mut self, folder: &RunFolder, seal: &Seal, ledger: &LedgerView, path: &str) {
         let spec = folder.plan.spec();
+        let stopped = spec.on_failure == OnFailure::Stop
+            && ledger.entries.last().is_some_and(|e| e.outcome == Outcome::Failed);
+        if ledger.entries.len() != folder.plan.len() && !stopped {
+            let expected = format!("{} entries", folder.plan.len());
+            self.find("complete", path, None, expected, format!("{} entries", ledger.entries.len()));
+        }
+        let succeeded = ledger.entries.iter().all(|e| matches!(e.outcome, Outcome::Done { .. }));
+        if seal.succeeded != succeeded {
+            let got = format!("succeeded: {succeeded}");
+            self.find("succeeded", path, None, format!("succeeded: {}", seal.succeeded), got);
+        }
+        for (task, entry) in folder.plan.tasks().zip(&ledger.entries) {
+            let (expected, got) = match &entry.outcome {
+                Outcome::Done { outputs } => (
+                    task.spec.outputs.join(", "),
+                    outputs.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>().join(", "),
+                ),
+                Outcome::Skipped { cause } => {
+                    let failed = ledger.entry(cause).is_some_and(|e| e.outcome == Outcome::Failed);
+                    let got = if failed { "failed" } else { "did not fail" };
+                    (format!("{cause} failed"), format!("{cause} {got}"))
+                }
+                Outcome::Failed => continue,
+            };
+            if expected != got {
+                let check = "outcome";
+                self.find(check, path, None, format!("task {}: {expected}", entry.task), got);
+            }
+        }
         for (task, entry) in folder.plan.tasks().zip(&ledger.entries) {
             let inputs = recorded_inputs(&folder.plan, &ledger.entries, &task.spec.inputs);
             let expected = match (&entry.outcome, inputs) {
@@ -607,7 +663,16 @@ impl<'a> Verifier<'a> {
 
     fn unlisted(&mut self, row: &RunRow, listed: &BTreeSet<&str>) -> Result<(), VerifyError> {
         let Ok(folder) = RunFolder::open(self.store, &row.run) else { return Ok(()) };
-        for path in folder.evidence_files()? {
+        let files = match folder.evidence_files() {
+            Ok(files) => files,
+            // Neither a file nor a folder, or unreadable: it is no evidence.
+            Err(error) => {
+                let path = self.relative(&error.path);
+                self.find("unlisted", &path, None, "a file".to_owned(), error.to_string());
+                return Ok(());
+            }
+        };
+        for path in files {
             if !listed.contains(path.as_str()) {
                 let expected = "no file that the inventory does not list".to_owned();
                 self.find("unlisted", &path, None, expected, "a file".to_owned());

@@ -16,7 +16,7 @@ use crate::files::{FileError, Files};
 use crate::keys::PrivateKey;
 use crate::limits::{LEAF_BYTES, NOTE_BYTES};
 use crate::log::{self, Acknowledged, LogError, LogKind, LogWriter};
-use crate::merkle::Tree;
+use crate::merkle::{self, Tree};
 use crate::note::{self, NoteError, NoteKey, TreeHead};
 
 /// The identity of an event: the digest of its body, so that saying a thing twice appends it once.
@@ -99,6 +99,8 @@ pub enum EventBody {
         uid: [u8; 16],
         /// What judged.
         kind: VerdictKind,
+        /// Which gate or budget of the run's own plan, from 0; `None` when it was judged by another policy or again later.
+        policy: Option<u32>,
         /// The metric.
         metric: String,
         /// The outcome in a word: `pass`, `warn`, `fail`, …
@@ -262,7 +264,9 @@ impl AuditView {
         let leaves = decode_leaves(&events_path, &contents.records)?;
         let enrolled;
         let keys = if trusted.is_empty() {
-            enrolled = enrolled_log_keys(&leaves, origin);
+            // Only what the head covers may say which keys sign it.
+            let covered = leaves.iter().take(usize::try_from(claimed).unwrap_or(usize::MAX));
+            enrolled = enrolled_log_keys(covered, origin);
             &enrolled
         } else {
             trusted
@@ -275,9 +279,22 @@ impl AuditView {
         Ok(Self { leaves, head, signer, torn_bytes: contents.torn_bytes })
     }
 
-    /// The events, in order.
+    /// The leaves under the signed head: what was acknowledged. The others count for nothing until a head covers them.
+    pub fn covered(&self) -> &[Leaf] {
+        &self.leaves[..self.head.as_ref().map_or(0, |head| head.size as usize)]
+    }
+
+    /// The events under the signed head, in order.
     pub fn events(&self) -> impl DoubleEndedIterator<Item = &EventBody> {
-        self.leaves.iter().map(|leaf| &leaf.event.body)
+        self.covered().iter().map(|leaf| &leaf.event.body)
+    }
+
+    /// The root of the tree over the first `size` leaves, when the head covers that many.
+    pub fn root_at(&self, size: u64) -> Option<merkle::Hash> {
+        let leaves = self.covered().get(..usize::try_from(size).ok()?)?;
+        let mut tree = Tree::default();
+        leaves.iter().for_each(|leaf| tree.push(&canon::encode(&leaf.event)));
+        Some(tree.root())
     }
 
     /// How many leaves no signed head covers yet.
@@ -292,9 +309,8 @@ pub const EVENTS: &str = "events.log";
 pub const HEAD: &str = "head";
 
 /// The keys that the log enrols for signing its heads, under its origin.
-fn enrolled_log_keys(leaves: &[Leaf], origin: &str) -> Vec<NoteKey> {
+fn enrolled_log_keys<'a>(leaves: impl Iterator<Item = &'a Leaf>, origin: &str) -> Vec<NoteKey> {
     leaves
-        .iter()
         .filter_map(|leaf| match &leaf.event.body {
             EventBody::KeyEnrolled { role, vkey } if role == "log" => vkey.parse::<NoteKey>().ok(),
             _ => None,
@@ -374,7 +390,6 @@ pub struct AuditLog {
     writer: LogWriter,
     tree: Tree,
     ids: BTreeSet<EventId>,
-    log_keys: Vec<NoteKey>,
     published: u64,
 }
 
@@ -388,10 +403,13 @@ impl AuditLog {
         // Everything is checked before anything is cut.
         let view = AuditView::read(files, dir, origin, &[])?;
         let published = view.head.as_ref().map_or(0, |head| head.size);
-        let (writer, records) =
+        let (mut writer, records) =
             LogWriter::open(files, &dir.join(EVENTS), LogKind::AUDIT, Acknowledged::Records(published))?;
+        // Leaves past the head were not acknowledged. Who wrote them is unknown: the key signs only what this process
+        // appends, and whoever was interrupted appends again.
+        writer.cut(&records, published)?;
         let mut tree = Tree::default();
-        records.iter().for_each(|r| tree.push(&r.payload));
+        records[..published as usize].iter().for_each(|r| tree.push(&r.payload));
         Ok(Self {
             files: files.clone(),
             dir: dir.to_owned(),
@@ -399,15 +417,9 @@ impl AuditLog {
             origin: origin.to_owned(),
             writer,
             tree,
-            ids: view.leaves.iter().map(|leaf| leaf.event.id).collect(),
-            log_keys: enrolled_log_keys(&view.leaves, origin),
+            ids: view.covered().iter().map(|leaf| leaf.event.id).collect(),
             published,
         })
-    }
-
-    /// Whether an event with this body is in the log.
-    pub fn contains(&self, body: &EventBody) -> bool {
-        self.ids.contains(&body.id())
     }
 
     /// Appends those events that are not in the log yet, as one durable group; says how many were new.
@@ -425,11 +437,6 @@ impl AuditLog {
             let id = body.id();
             if !self.ids.insert(id) {
                 continue;
-            }
-            if let EventBody::KeyEnrolled { role, vkey } = body {
-                if role == "log" {
-                    self.log_keys.extend(vkey.parse::<NoteKey>().ok());
-                }
             }
             let event =
                 Event { id, claimed_unix_seconds: unix_seconds, actor: actor.clone(), body: body.clone() };
@@ -461,11 +468,6 @@ impl AuditLog {
             self.published = head.size;
         }
         Ok(head)
-    }
-
-    /// Whether `key` is enrolled to sign this log's heads.
-    pub fn is_enrolled(&self, key: &NoteKey) -> bool {
-        self.log_keys.contains(key)
     }
 }
 
@@ -504,11 +506,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (key, mut log) = filled(dir.path());
         assert_eq!(log.append(&[planned(2), planned(3)], &actor(), 8).unwrap(), 1);
-        assert_eq!(read(dir.path()).unwrap().uncovered(), 1);
+        let view = read(dir.path()).unwrap();
+        assert_eq!((view.uncovered(), view.covered().len()), (1, 3));
         drop(log);
+        // What no head covers is cut, and appended again by whoever was interrupted.
         let mut log =
             AuditLog::open(&Files::on_disk(), &dir.path().join("audit"), dir.path(), ORIGIN).unwrap();
-        assert_eq!(log.append(&[planned(3)], &actor(), 9).unwrap(), 0);
+        assert_eq!(read(dir.path()).unwrap().uncovered(), 0);
+        assert_eq!(log.append(&[planned(3)], &actor(), 9).unwrap(), 1);
         assert_eq!(log.publish(&key).unwrap().size, 4);
         let view = read(dir.path()).unwrap();
         assert_eq!((view.leaves.len(), view.uncovered()), (4, 0));

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use crate::storage::{Disk, EntryKind, Held, LockMode, Reading, Storage, StoredFile};
@@ -30,8 +29,6 @@ impl FileError {
         self.source.kind() == io::ErrorKind::NotFound
     }
 }
-
-static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
 /// Files on some storage. Cloning shares the storage.
 #[derive(Debug, Clone)]
@@ -91,12 +88,11 @@ impl Files {
     }
 
     fn stage(&self, staging: &Path, bytes: &[u8]) -> Result<PathBuf, FileError> {
-        let n = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
-        let path = staging.join(format!("{}-{n}", std::process::id()));
-        // A leftover of a killed process that had the same id is nobody's.
-        if self.exists(&path) {
-            self.remove(&path)?;
-        }
+        // Random, since process ids repeat: in two containers that share a store both are 1.
+        let mut name = [0u8; 16];
+        getrandom::fill(&mut name)
+            .map_err(|e| FileError::at("name a file in", staging)(io::Error::other(e)))?;
+        let path = staging.join(crate::store::hex(&name));
         self.write_new(&path, bytes)?;
         Ok(path)
     }

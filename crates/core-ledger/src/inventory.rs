@@ -15,6 +15,9 @@ use crate::limits::OBJECT_IN_MEMORY_BYTES;
 const SCHEMA: u32 = 1;
 const MIN_BLOCK_BYTES: u64 = 256;
 const MAX_BLOCKS: u64 = 1024;
+/// The most files of an inventory; with their blocks they stay within a canonical value.
+const MAX_FILES: usize = 1 << 16;
+const MAX_ALL_BLOCKS: u64 = 1 << 19;
 
 /// A file of the evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -44,9 +47,12 @@ pub struct Mismatch {
 
 impl InventoryEntry {
     /// The entry for a file with these bytes.
-    pub fn of(path: &str, bytes: &[u8]) -> Self {
+    ///
+    /// It has at most 1024 blocks; of many files that are listed together, each has fewer.
+    pub fn of(path: &str, bytes: &[u8], files: usize) -> Self {
         let size = bytes.len() as u64;
-        let block_bytes = size.div_ceil(MAX_BLOCKS).next_power_of_two().max(MIN_BLOCK_BYTES);
+        let most = (MAX_ALL_BLOCKS / files.max(1) as u64).clamp(1, MAX_BLOCKS);
+        let block_bytes = size.div_ceil(most).next_power_of_two().max(MIN_BLOCK_BYTES);
         Self {
             path: path.to_owned(),
             size,
@@ -93,6 +99,12 @@ pub enum InventoryError {
     /// The file system failed.
     #[error(transparent)]
     File(#[from] FileError),
+    /// There are too many files.
+    #[error("an inventory lists at most {MAX_FILES} files, got {files}")]
+    TooMany {
+        /// How many there are.
+        files: usize,
+    },
     /// The bytes are not an inventory.
     #[error(transparent)]
     Encoding(#[from] CanonError),
@@ -124,9 +136,12 @@ impl Inventory {
     pub fn take(files: &Files, root: &Path, mut paths: Vec<String>) -> Result<Self, InventoryError> {
         paths.sort();
         paths.dedup();
+        if paths.len() > MAX_FILES {
+            return Err(InventoryError::TooMany { files: paths.len() });
+        }
         let entry = |path: &String| -> Result<InventoryEntry, InventoryError> {
             let bytes = files.read_bounded(&root.join(path), OBJECT_IN_MEMORY_BYTES)?;
-            Ok(InventoryEntry::of(path, &bytes))
+            Ok(InventoryEntry::of(path, &bytes, paths.len()))
         };
         let inventory = Self { schema: SCHEMA, entries: paths.iter().map(entry).collect::<Result<_, _>>()? };
         inventory.check()?;
@@ -187,7 +202,7 @@ mod tests {
     #[test]
     fn a_change_is_located_to_its_block() {
         let bytes: Vec<u8> = (0..1000u32).map(|i| i as u8).collect();
-        let entry = InventoryEntry::of("a", &bytes);
+        let entry = InventoryEntry::of("a", &bytes, 1);
         assert_eq!(entry.mismatch(&bytes), None);
         for i in 0..bytes.len() {
             let mut bad = bytes.clone();
@@ -197,12 +212,12 @@ mod tests {
         }
         assert_eq!(entry.mismatch(&bytes[..999]).unwrap().offset, 768);
         assert_eq!(entry.mismatch(&[bytes.clone(), vec![1]].concat()).unwrap().offset, 768);
-        assert_eq!(InventoryEntry::of("e", b"").mismatch(b"x").unwrap().offset, 0);
+        assert_eq!(InventoryEntry::of("e", b"", 1).mismatch(b"x").unwrap().offset, 0);
     }
 
     #[test]
     fn decoding_refuses_paths_that_leave_the_store_and_disorder() {
-        let entry = |path: &str| InventoryEntry::of(path, b"x");
+        let entry = |path: &str| InventoryEntry::of(path, b"x", 1);
         let encode = |entries| Inventory { schema: SCHEMA, entries }.encode();
         Inventory::decode(&encode(vec![entry("a"), entry("b/c")])).unwrap();
         for bad in ["../a", "/a", "a//b", "a/./b", "", "a\\b", "a\0"] {

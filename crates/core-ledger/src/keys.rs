@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::files::{FileError, Files};
 use crate::limits::KEY_FILE_BYTES;
-use crate::note::{self, NoteError, NoteKey};
+use crate::note::{self, NoteError, NoteKey, TreeHead};
 
 /// What a key may sign. A key has one role, and a role one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -172,8 +172,9 @@ impl KeyFolder {
             key.key.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::Malformed { path: path.clone() })?;
         make_private_dir(&self.dir)?;
         // Written beside and linked into place: a killed process leaves no half key under the key's name.
-        let staging = self.dir.join(format!(".new-{}", std::process::id()));
-        let _ = fs::remove_file(&staging);
+        let mut name = [0u8; 8];
+        getrandom::fill(&mut name).map_err(|e| KeyError::Random(e.to_string()))?;
+        let staging = self.dir.join(format!(".new-{}", crate::store::hex(&name)));
         write_private(&staging, pem.as_bytes())?;
         let linked = fs::hard_link(&staging, &path);
         fs::remove_file(&staging).map_err(FileError::at("remove", &staging))?;
@@ -183,6 +184,33 @@ impl KeyFolder {
             Err(e) => return Err(FileError::at("create", &path)(e).into()),
         }
         Ok(key)
+    }
+
+    /// Where the head is remembered that was published last for a store.
+    pub fn head_path(&self, store_id: &str) -> PathBuf {
+        self.dir.with_file_name("heads").join(store_id)
+    }
+
+    /// The size and root that were published last for a store; `None` before the first time, or when a crash of the
+    /// machine has lost it.
+    pub fn remembered_head(&self, store_id: &str) -> Option<TreeHead> {
+        let bytes = Files::on_disk().read_bounded(&self.head_path(store_id), KEY_FILE_BYTES).ok()?;
+        TreeHead::parse(std::str::from_utf8(&bytes).ok()?).ok()
+    }
+
+    /// Remembers the head that was published last for a store, outside the store: whoever rewrites the store is found
+    /// out by the next one who records into it with these keys. It is not synced: what a crash of the machine loses here
+    /// is the memory, and nothing that was recorded.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn remember_head(&self, store_id: &str, head: &TreeHead) -> Result<(), FileError> {
+        let path = self.head_path(store_id);
+        let heads = self.dir.with_file_name("heads");
+        make_private_dir(&heads)?;
+        let staging = path.with_extension(format!("new-{}-{}", std::process::id(), head.size));
+        fs::write(&staging, head.body()).map_err(FileError::at("write", &staging))?;
+        fs::rename(&staging, &path).map_err(FileError::at("publish", &path))
     }
 
     /// Loads a role's key.

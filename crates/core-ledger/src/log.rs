@@ -237,6 +237,28 @@ impl LogWriter {
         Ok((writer, records))
     }
 
+    /// Cuts the log after its first `keep` records, which `records` lists as [`LogWriter::open`] returned them.
+    ///
+    /// # Errors
+    /// [`LogError::File`]; then the log must be opened again.
+    pub fn cut(&mut self, records: &[Record], keep: u64) -> Result<(), LogError> {
+        let Some(first) = usize::try_from(keep).ok().and_then(|keep| records.get(keep)) else {
+            return Ok(());
+        };
+        self.failed = true;
+        // From the end, so that a stop in between leaves a shorter log and no gap.
+        for segment in (first.segment + 1..=self.segment).rev() {
+            self.files.remove(&segment_path(&self.path, segment))?;
+        }
+        let at = segment_path(&self.path, first.segment);
+        self.files.sync_parent(&at)?;
+        self.file = self.files.open_or_create(&at)?;
+        self.file.truncate(first.offset).map_err(FileError::at("truncate", &at))?;
+        self.file.sync().map_err(FileError::at("sync", &at))?;
+        (self.segment, self.records, self.len, self.failed) = (first.segment, keep, first.offset, false);
+        Ok(())
+    }
+
     /// Writes the header of the last segment, which is empty.
     fn begin(&mut self) -> Result<(), LogError> {
         let header = header(self.kind, self.segment, self.records);

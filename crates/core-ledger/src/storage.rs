@@ -221,9 +221,14 @@ impl Storage for Disk {
     }
 
     fn lock(&self, path: &Path, mode: LockMode, wait: bool) -> io::Result<Option<Held>> {
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(false).write(true).custom_flags(SAFELY);
-        let file = options.open(path).map_err(told)?;
+        // Opened to read where it is there, so that a store that cannot be written to can be locked.
+        let file = match OpenOptions::new().read(true).custom_flags(SAFELY).open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                OpenOptions::new().create(true).truncate(false).write(true).custom_flags(SAFELY).open(path)
+            }
+            opened => opened,
+        };
+        let file = file.map_err(told)?;
         match (mode, wait) {
             (LockMode::Exclusive, true) => file.lock()?,
             (LockMode::Shared, true) => file.lock_shared()?,

@@ -103,6 +103,8 @@ impl Store {
         for folder in ["objects", "runs", "audit", "lock", "tmp"] {
             files.create_dir(&root.join(folder))?;
         }
+        // Whoever begins to write next would else take the staged file for a leftover.
+        let _writer = files.lock(&root.join("lock/writers"), LockMode::Shared, true)?;
         let id = hex(&random_id()?);
         let text =
             format!("# A Bitproof store: evidence only. Do not edit.\nschema = {SCHEMA}\nid = \"{id}\"\n");
@@ -171,6 +173,18 @@ impl Store {
     pub fn open_audit(&self) -> Result<(AuditLog, StoreLock), AuditError> {
         let lock = self.lock_exclusive("audit")?;
         Ok((AuditLog::open(&self.files, &self.audit_dir(), &self.staging(), &self.origin())?, lock))
+    }
+
+    /// Returns when nobody is writing to the audit log. Writes nothing.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn await_audit_writer(&self) -> Result<(), FileError> {
+        let path = self.lock_path("audit");
+        if self.files.exists(&path) {
+            drop(self.files.lock(&path, LockMode::Shared, true)?);
+        }
+        Ok(())
     }
 
     /// Announces a writer. When no other writer lives, what killed ones left in the staging folder is removed.

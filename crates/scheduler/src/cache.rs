@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use bincode::{Decode, Encode};
 use bitproof_core_ledger::canon;
-use bitproof_core_ledger::digest::{Content, Digest};
 use bitproof_core_ledger::files::{FileError, Files};
 use bitproof_core_ledger::objects::ObjectId;
 
@@ -21,11 +20,10 @@ pub struct CachedAction {
     pub outputs: Vec<(String, ObjectId)>,
     /// The run that executed it.
     pub origin: String,
-    /// The digest of what that run measured while it executed.
-    pub measurements: Digest<Content>,
 }
 
-/// A folder of cached actions. Nothing in it is trusted: whoever takes a hit verifies the outputs by content.
+/// A folder of cached actions. Nothing in it is trusted: whoever takes a hit holds it against the sealed ledger of the
+/// run that it names, and verifies the outputs by content.
 #[derive(Debug, Clone)]
 pub struct Cache {
     files: Files,
@@ -63,6 +61,8 @@ impl Cache {
 mod tests {
     use std::fs;
 
+    use bitproof_core_ledger::digest::Digest;
+
     use super::*;
 
     #[test]
@@ -73,7 +73,6 @@ mod tests {
             action: Digest::from_bytes([1; 32]),
             outputs: vec![("out".to_owned(), Digest::of_bytes(b"x"))],
             origin: "r-1".to_owned(),
-            measurements: Digest::of_bytes(b""),
         };
         assert_eq!(cache.lookup(&entry.action), None);
         cache.store(&entry).unwrap();

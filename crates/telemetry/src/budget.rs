@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::collector::DROPPED;
 use crate::record::{Record, Unit};
 
 /// A statistic of the measurements that a budget selects.
@@ -247,6 +248,12 @@ impl MetricSelector {
         }
     }
 
+    /// Whether measurements that may have been selected found no room. Those of whole stages always do.
+    fn lost_some(&self, records: &[Record]) -> bool {
+        let may_be = |r: &Record| self.tags.iter().all(|(k, v)| k == "step" || r.tags.get(k) == Some(v));
+        !self.metric.starts_with("stage/") && records.iter().any(|r| r.name == DROPPED && may_be(r))
+    }
+
     fn selects(&self, record: &Record) -> bool {
         record.name == self.metric && self.tags.iter().all(|(k, v)| record.tags.get(k) == Some(v))
     }
@@ -291,7 +298,8 @@ pub enum BudgetOutcome {
     Warn,
     /// A limit that fails does not hold.
     Fail,
-    /// Nothing was measured. It counts as a failure: a budget that cannot be judged is not a pass.
+    /// Nothing was measured, or measurements found no room. It counts as a failure: a budget that cannot be judged is not
+    /// a pass.
     Missing,
 }
 
@@ -347,7 +355,8 @@ pub fn judge(budget: &Budget, records: &[Record]) -> BudgetVerdict {
         limits.iter().filter_map(|limit| breach(limit, severity, &values)).collect()
     };
     let (fail, warn) = (broken(&budget.fail, "fail"), broken(&budget.warn, "warn"));
-    let outcome = match (values.is_empty(), fail.is_empty(), warn.is_empty()) {
+    let nothing = values.is_empty() || budget.selector.lost_some(records);
+    let outcome = match (nothing, fail.is_empty(), warn.is_empty()) {
         (true, ..) => BudgetOutcome::Missing,
         (_, false, _) => BudgetOutcome::Fail,
         (_, _, false) => BudgetOutcome::Warn,
@@ -434,6 +443,21 @@ mod tests {
         let selector = "train/step_wall_ns{lane=0}";
         assert_eq!(outcome(selector, &["max <= 9ns"], &["max <= 5ns"], &[7]), BudgetOutcome::Warn);
         assert_eq!(outcome("train/step_wall_ns{lane=1}", &["max <= 9ns"], &[], &[7]), BudgetOutcome::Missing);
+    }
+
+    #[test]
+    fn measurements_without_room_cannot_be_judged() {
+        let mut all = records(&[1, 2, 3]);
+        all.push(Record { name: DROPPED.to_owned(), unit: Unit::Count, ..all[0].clone() });
+        let judged = |selector: &str| {
+            let budget = Budget::new(selector.parse().unwrap(), vec!["max <= 9ns".parse().unwrap()], vec![]);
+            judge(&budget.unwrap(), &all).outcome
+        };
+        assert_eq!(judged("train/step_wall_ns"), BudgetOutcome::Missing);
+        assert_eq!(judged("train/step_wall_ns{lane=0}"), BudgetOutcome::Missing);
+        all[0].tags.insert("lane".to_owned(), "1".to_owned());
+        let other = Budget::new("train/step_wall_ns{lane=1}".parse().unwrap(), vec![], vec![]).unwrap();
+        assert_eq!(judge(&other, &all).outcome, BudgetOutcome::Pass);
     }
 
     #[test]

@@ -25,7 +25,11 @@ pub const STEP: &str = "bitproof::step";
 /// and those of the enclosing stage, are tags.
 pub const METRIC: &str = "bitproof::metric";
 
-/// The most records that wait in a collector; what comes after is dropped and counted.
+/// The metric that says how many measurements of a task found no room.
+pub const DROPPED: &str = "telemetry/dropped";
+
+/// The most records that wait in a collector. Of what comes after only what is measured of whole stages is kept; the rest is
+/// dropped and counted, and a budget on it cannot be judged.
 pub const MAX_RECORDS: usize = 1 << 20;
 
 struct Shared {
@@ -37,7 +41,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     records: Vec<Record>,
-    dropped: u64,
+    /// By the tags that tell whose they are.
+    dropped: BTreeMap<BTreeMap<String, String>, u64>,
 }
 
 /// Collects measurements. Cloning it gives another handle to the same collection.
@@ -78,20 +83,28 @@ impl Collector {
         let all = std::mem::take(&mut state.records);
         let (taken, rest) = all.into_iter().partition(|r| r.tags.get(tag).is_some_and(|v| v == value));
         state.records = rest;
+        let is_of = |tags: &BTreeMap<String, String>| tags.get(tag).is_some_and(|v| v == value);
+        let mut taken: Vec<Record> = taken;
+        let lost = std::mem::take(&mut state.dropped);
+        for (tags, count) in lost {
+            if is_of(&tags) {
+                let (name, unit, at_ns) = (DROPPED.to_owned(), Unit::Count, self.now_ns());
+                taken.push(Record { name, value: clamp(count), unit, at_ns, tags });
+            } else {
+                state.dropped.insert(tags, count);
+            }
+        }
         taken
-    }
-
-    /// How many records found no room.
-    pub fn dropped(&self) -> u64 {
-        self.lock().dropped
     }
 
     fn push(&self, record: Record) {
         let mut state = self.lock();
-        if state.records.len() < self.shared.limit {
+        if state.records.len() < self.shared.limit || record.name.starts_with("stage/") {
             state.records.push(record);
         } else {
-            state.dropped += 1;
+            let mut tags = record.tags;
+            tags.remove("step");
+            *state.dropped.entry(tags).or_default() += 1;
         }
     }
 
@@ -240,8 +253,11 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_counted() {
-        let (collector, records) = measure(1);
-        assert_eq!(records.len(), 1);
-        assert!(collector.dropped() >= 3);
+        let (_, records) = measure(1);
+        let steps: Vec<&Record> = records.iter().filter(|r| r.name.starts_with("train/")).collect();
+        assert_eq!(steps.len(), 1);
+        assert!(records.iter().any(|r| r.name == "stage/wall_ns"), "whole stages always find room");
+        let dropped: i64 = records.iter().filter(|r| r.name == DROPPED).map(|r| r.value).sum();
+        assert!(dropped >= 2, "{records:?}");
     }
 }

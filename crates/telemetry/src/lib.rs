@@ -35,6 +35,6 @@ pub use budget::{
     Statistic,
 };
 pub use clock::{ManualClock, Monotonic, SystemMonotonic};
-pub use collector::{Collector, TelemetryLayer, MAX_RECORDS, METRIC, STAGE, STEP};
+pub use collector::{Collector, TelemetryLayer, DROPPED, MAX_RECORDS, METRIC, STAGE, STEP};
 pub use memory::{peak_rss_bytes, rss_bytes};
 pub use record::{read_jsonl, write_jsonl, Record, TelemetryError, Unit, MAX_LINE_BYTES};

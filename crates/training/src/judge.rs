@@ -3,16 +3,20 @@
 use bincode::{Decode, Encode};
 use bitproof_core_ledger::canon::{self, CanonError};
 use bitproof_core_ledger::events::{EventBody, VerdictKind};
-use bitproof_core_ledger::objects::{ObjectError, ObjectId};
-use bitproof_core_ledger::store::Store;
-use bitproof_experiment_graph::{Gate, GateOutcome, GateReceipt, GateVerdict, RunFacts};
+use bitproof_core_ledger::objects::{ObjectError, ObjectId, Objects};
+use bitproof_core_ledger::store::{hex, Store};
+use bitproof_experiment_graph::{
+    verify_receipt, Gate, GateOutcome, GateReceipt, GateVerdict, MetricError, MetricSet, RunFacts,
+};
+use bitproof_scheduler::ledger::Entry;
 use bitproof_scheduler::Plan;
 use bitproof_telemetry::{
     judge, Budget, BudgetOutcome, BudgetSyntax, BudgetVerdict, Limit, MetricSelector, Record,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::run_folder::{pretty, RunError, RunFolder, RunIndex};
+use crate::run_folder::{pretty, RecordedVerdict, RunError, RunFolder, RunIndex, RunRow};
+use crate::stages;
 
 /// The names under which a plan binds its gates and budgets.
 pub const GATES: &str = "gates";
@@ -20,7 +24,8 @@ pub const GATES: &str = "gates";
 pub const BUDGETS: &str = "budgets";
 
 /// A budget as the plan binds it: the texts of the pipeline file.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BudgetPolicy {
     /// The metric, with its tags.
     pub metric: String,
@@ -63,6 +68,14 @@ pub enum JudgeError {
         /// What is wrong.
         source: BudgetSyntax,
     },
+    /// What a task recorded as its metrics is not a set of metrics.
+    #[error("task {task}: {source}")]
+    Metrics {
+        /// The task.
+        task: String,
+        /// What is wrong.
+        source: MetricError,
+    },
     /// A run could not be read.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -96,6 +109,7 @@ struct BudgetRecord {
     schema: String,
     run: String,
     uid: String,
+    policy: BudgetPolicy,
     verdict: BudgetVerdict,
 }
 
@@ -141,7 +155,7 @@ pub fn judge_gates(
         let selector = baseline.or(gate.baseline.as_deref());
         let row = selector.and_then(|s| index.baseline(s, &run.uid));
         let baseline = match row {
-            Some(row) => Some(RunFolder::open(store, &row.run)?.facts()?),
+            Some(row) => Some(sealed_facts(store, row)?),
             None => None,
         };
         let receipt = GateReceipt { gate: gate.clone(), candidate: candidate.clone(), baseline };
@@ -165,15 +179,8 @@ pub fn judge_budgets(
 ) -> Result<Vec<JudgedBudget>, JudgeError> {
     let mut judged = Vec::with_capacity(budgets.len());
     for policy in budgets {
-        let metric = policy.metric.clone();
-        let budget = policy.parse().map_err(|source| JudgeError::Budget { metric, source })?;
-        let verdict = judge(&budget, records);
-        let record = BudgetRecord {
-            schema: BUDGET_SCHEMA.to_owned(),
-            run: run.name.clone(),
-            uid: run.uid_hex(),
-            verdict: verdict.clone(),
-        };
+        let record = budget_record(run, policy, records)?;
+        let verdict = record.verdict.clone();
         let object = store.objects().put(&pretty(&record))?;
         tracing::info!(metric = policy.metric, outcome = budget_word(verdict.outcome), "budget judged");
         judged.push(JudgedBudget { verdict, object });
@@ -181,22 +188,143 @@ pub fn judge_budgets(
     Ok(judged)
 }
 
-/// The events that name these verdicts.
-pub fn verdict_events(uid: [u8; 16], gates: &[JudgedGate], budgets: &[JudgedBudget]) -> Vec<EventBody> {
-    let event = |kind, metric: &str, outcome: &str, verdict| EventBody::VerdictRecorded {
+fn budget_record(
+    run: &RunFolder,
+    policy: &BudgetPolicy,
+    records: &[Record],
+) -> Result<BudgetRecord, JudgeError> {
+    let metric = policy.metric.clone();
+    let budget = policy.parse().map_err(|source| JudgeError::Budget { metric, source })?;
+    Ok(BudgetRecord {
+        schema: BUDGET_SCHEMA.to_owned(),
+        run: run.name.clone(),
+        uid: run.uid_hex(),
+        policy: policy.clone(),
+        verdict: judge(&budget, records),
+    })
+}
+
+/// By which policy a run was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JudgedBy {
+    /// The gates and budgets of its own plan, when it was run. These decide whether it passed.
+    ItsPlan,
+    /// Another policy or baseline, or its own again later.
+    Another,
+}
+
+/// The events that name these verdicts, gates and budgets each in the order of their policy.
+pub fn verdict_events(
+    uid: [u8; 16],
+    by: JudgedBy,
+    gates: &[JudgedGate],
+    budgets: &[JudgedBudget],
+) -> Vec<EventBody> {
+    let event = |kind, policy: usize, metric: &str, outcome: &str, verdict| EventBody::VerdictRecorded {
         uid,
         kind,
+        policy: (by == JudgedBy::ItsPlan).then_some(policy as u32),
         metric: metric.to_owned(),
         outcome: outcome.to_owned(),
         verdict,
     };
-    let gates = gates
-        .iter()
-        .map(|g| event(VerdictKind::Gate, &g.verdict.metric, outcome_word(g.verdict.outcome), g.receipt));
-    let budgets = budgets
-        .iter()
-        .map(|b| event(VerdictKind::Budget, &b.verdict.metric, budget_word(b.verdict.outcome), b.object));
+    let gates = gates.iter().enumerate().map(|(i, g)| {
+        event(VerdictKind::Gate, i, &g.verdict.metric, outcome_word(g.verdict.outcome), g.receipt)
+    });
+    let budgets = budgets.iter().enumerate().map(|(i, b)| {
+        event(VerdictKind::Budget, i, &b.verdict.metric, budget_word(b.verdict.outcome), b.object)
+    });
     gates.chain(budgets).collect()
+}
+
+/// Holds a recorded verdict against the run that it is about: its inputs must be the run's and, where the store has
+/// it, the baseline's own; the policy the plan's; and judged again they must give the same bytes.
+///
+/// # Errors
+/// What does not fit, in words.
+pub fn check_verdict(
+    store: &Store,
+    folder: &RunFolder,
+    row: &RunRow,
+    rows: &[RunRow],
+    recorded: &RecordedVerdict,
+    bytes: &[u8],
+) -> Result<(), String> {
+    let told = |error: &dyn std::fmt::Display| error.to_string();
+    let (metric, outcome) = match recorded.kind {
+        VerdictKind::Gate => {
+            let verdict = verify_receipt(bytes).map_err(|e| told(&e))?;
+            let receipt = GateReceipt::from_json(bytes).map_err(|e| told(&e))?;
+            let own = plan_gates(&folder.plan).map_err(|e| told(&e))?;
+            if recorded.policy.is_some_and(|i| own.get(i as usize) != Some(&receipt.gate)) {
+                return Err("a gate that the plan does not have at this place".to_owned());
+            }
+            check_facts(store, row, &receipt.candidate)?;
+            if let Some(baseline) = &receipt.baseline {
+                match rows.iter().find(|r| hex(&r.uid) == baseline.uid) {
+                    Some(row) => check_facts(store, row, baseline)?,
+                    None => return Err(format!("a baseline {} that the log does not hold", baseline.run)),
+                }
+            }
+            (verdict.metric, outcome_word(verdict.outcome))
+        }
+        VerdictKind::Budget => {
+            let record: BudgetRecord = serde_json::from_slice(bytes).map_err(|e| told(&e))?;
+            let own = plan_budgets(&folder.plan).map_err(|e| told(&e))?;
+            if recorded.policy.is_some_and(|i| own.get(i as usize) != Some(&record.policy)) {
+                return Err("a budget that the plan does not have at this place".to_owned());
+            }
+            let again = budget_record(folder, &record.policy, &folder.telemetry().map_err(|e| told(&e))?)
+                .map_err(|e| told(&e))?;
+            if pretty(&again) != bytes {
+                return Err("a verdict that the run's telemetry does not give".to_owned());
+            }
+            (record.verdict.metric, budget_word(record.verdict.outcome))
+        }
+    };
+    if (metric.as_str(), outcome) != (recorded.metric.as_str(), recorded.outcome.as_str()) {
+        return Err(format!(
+            "{metric} {outcome}, where the log says {} {}",
+            recorded.metric, recorded.outcome
+        ));
+    }
+    Ok(())
+}
+
+fn check_facts(store: &Store, row: &RunRow, facts: &RunFacts) -> Result<(), String> {
+    let own = sealed_facts(store, row).map_err(|e| e.to_string())?;
+    if own == *facts {
+        Ok(())
+    } else {
+        Err(format!("facts of {} that are not what it recorded", row.run))
+    }
+}
+
+/// The facts of a sealed run, from what the seal covers: the plan, the ledger and the objects it names.
+///
+/// # Errors
+/// [`JudgeError`] when the run is not what was sealed.
+pub fn sealed_facts(store: &Store, row: &RunRow) -> Result<RunFacts, JudgeError> {
+    let folder = RunFolder::open_recorded(store, row)?;
+    let ledger = folder.sealed_ledger(row)?;
+    let metrics = collect_metrics(&store.objects(), &ledger.entries)?;
+    Ok(folder.facts_with(metrics.finals()))
+}
+
+/// The metrics that the tasks of a run recorded, merged.
+///
+/// # Errors
+/// [`JudgeError`] when an object is missing or damaged.
+pub fn collect_metrics(objects: &Objects, entries: &[Entry]) -> Result<MetricSet, JudgeError> {
+    let mut all = MetricSet::default();
+    for entry in entries {
+        if let Some(id) = entry.output(stages::METRICS) {
+            let set = MetricSet::from_json(&objects.get(&id)?)
+                .map_err(|source| JudgeError::Metrics { task: entry.task.to_string(), source })?;
+            all.merge(&set);
+        }
+    }
+    Ok(all)
 }
 
 /// The outcome of a gate in a word.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bitproof_core_ledger::clock::Clock;
-use bitproof_core_ledger::events::{Actor, AuditError, EventBody};
+use bitproof_core_ledger::events::{Actor, AuditError, EventBody, HEAD};
 use bitproof_core_ledger::files::{FileError, Files};
 use bitproof_core_ledger::keys::{KeyError, KeyFolder, KeyRole, PrivateKey};
 use bitproof_core_ledger::note::{NoteError, TreeHead};
@@ -29,6 +29,22 @@ pub enum RecorderError {
     /// The audit log is damaged or cannot be written.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// There are runs, but no signed head.
+    #[error("{} is missing, but the store holds runs\n  hint: restore the audit folder from a copy", path.display())]
+    HeadMissing {
+        /// Where the head should be.
+        path: PathBuf,
+    },
+    /// The log does not continue what these keys published before.
+    #[error("the audit log of {} does not continue the head of {size} leaves that was published last: it was rewritten, or an older copy was put back\n  hint: restore it; if that was meant to be, remove {}", store.display(), memory.display())]
+    NotContinued {
+        /// The store.
+        store: PathBuf,
+        /// The size of the remembered head.
+        size: u64,
+        /// Where it is remembered.
+        memory: PathBuf,
+    },
     /// The store's description is not the one its log began with.
     #[error("{} is not the description that the audit log began with", path.display())]
     Description {
@@ -39,6 +55,7 @@ pub enum RecorderError {
 
 /// A store that is open for recording.
 pub struct Recorder<'a> {
+    keys: &'a KeyFolder,
     /// The store.
     pub store: Store,
     /// Signs models and manifests.
@@ -61,7 +78,7 @@ impl<'a> Recorder<'a> {
     pub fn open(
         files: &Files,
         root: &Path,
-        keys: &KeyFolder,
+        keys: &'a KeyFolder,
         clock: &'a dyn Clock,
         user: &str,
         host: &str,
@@ -86,15 +103,27 @@ impl<'a> Recorder<'a> {
             enrolled(KeyRole::Artifact, artifact_key.note_key(ARTIFACT_SIGNER)?.to_string()),
         ];
         let recorder =
-            Self { store, artifact_key, new_keys, new_store, log_key, actor, clock, _writer: writer };
-        recorder.check_description()?;
+            Self { keys, store, artifact_key, new_keys, new_store, log_key, actor, clock, _writer: writer };
+        recorder.check_log()?;
         recorder.record(&opening)?;
         Ok(recorder)
     }
 
-    /// A store whose description was changed would otherwise begin a second log in the first one's files.
-    fn check_description(&self) -> Result<(), RecorderError> {
+    /// The owner's key must not sign a log that somebody else rewrote, or began anew in the files of another.
+    fn check_log(&self) -> Result<(), RecorderError> {
+        // The memory comes first: what another process publishes meanwhile, the log has too.
+        let remembered = self.keys.remembered_head(self.store.id());
         let view = self.store.read_audit(&[])?;
+        if view.head.is_none() && !self.store.files().list(&self.store.runs_dir())?.is_empty() {
+            return Err(RecorderError::HeadMissing { path: self.store.audit_dir().join(HEAD) });
+        }
+        if let Some(last) = remembered {
+            if last.size > 0 && view.root_at(last.size) != Some(last.root) {
+                let memory = self.keys.head_path(self.store.id());
+                let store = self.store.root().to_owned();
+                return Err(RecorderError::NotContinued { store, size: last.size, memory });
+            }
+        }
         let first = view.events().next();
         let expected = EventBody::StoreCreated { store: self.store.description() };
         match first {
@@ -112,6 +141,8 @@ impl<'a> Recorder<'a> {
     pub fn record(&self, events: &[EventBody]) -> Result<TreeHead, RecorderError> {
         let (mut log, _lock) = self.store.open_audit()?;
         log.append(events, &self.actor, self.clock.unix_seconds())?;
-        Ok(log.publish(&self.log_key)?)
+        let head = log.publish(&self.log_key)?;
+        self.keys.remember_head(self.store.id(), &head)?;
+        Ok(head)
     }
 }

@@ -38,6 +38,8 @@ pub const SIGNATURE_SUFFIX: &str = ".sig";
 
 const MAX_PLAN_BYTES: u64 = 16 << 20;
 const MAX_TEXT_BYTES: u64 = 64 << 20;
+/// More than a collector holds of one task.
+pub(crate) const MAX_TELEMETRY_BYTES: u64 = 1 << 30;
 const MAX_RUNS: u64 = 1 << 32;
 const MIN_UID_PREFIX: usize = 4;
 const HEADER_SCHEMA: &str = "bitproof/run-header/v1";
@@ -83,6 +85,16 @@ pub enum RunError {
         path: PathBuf,
         /// What is wrong.
         source: TelemetryError,
+    },
+    /// A file is not the one that the audit log names.
+    #[error("{} is not what the audit log holds: expected {expected}, got {got}", path.display())]
+    NotAsRecorded {
+        /// The file.
+        path: PathBuf,
+        /// What the log holds.
+        expected: String,
+        /// What the file says.
+        got: String,
     },
     /// The ledger is damaged.
     #[error(transparent)]
@@ -185,12 +197,50 @@ impl RunFolder {
         Ok(Self { name: name.to_owned(), uid, plan, files, dir })
     }
 
+    /// Opens the folder of a run that the audit log holds: its uid and plan must be those of the log.
+    ///
+    /// # Errors
+    /// As [`RunFolder::open`], and [`RunError::NotAsRecorded`].
+    pub fn open_recorded(store: &Store, row: &RunRow) -> Result<Self, RunError> {
+        let folder = Self::open(store, &row.run)?;
+        let differs = |file: &str, expected: String, got: String| RunError::NotAsRecorded {
+            path: folder.path(file),
+            expected,
+            got,
+        };
+        if folder.uid != row.uid {
+            return Err(differs(HEADER, hex(&row.uid), folder.uid_hex()));
+        }
+        if folder.plan.digest() != row.plan {
+            return Err(differs(PLAN, row.plan.to_string(), folder.plan.digest().to_string()));
+        }
+        Ok(folder)
+    }
+
+    /// Reads the ledger of a sealed run, whose root must be the one that was sealed.
+    ///
+    /// # Errors
+    /// [`RunError::Ledger`], [`RunError::NotAsRecorded`], [`RunError::Incomplete`] without a seal.
+    pub fn sealed_ledger(&self, row: &RunRow) -> Result<LedgerView, RunError> {
+        let seal = row.seal.as_ref().ok_or_else(|| RunError::Incomplete { run: row.run.clone() })?;
+        let ledger = self.ledger()?;
+        if ledger.root == seal.ledger_root {
+            return Ok(ledger);
+        }
+        Err(RunError::NotAsRecorded {
+            path: self.path(LEDGER),
+            expected: seal.ledger_root.to_string(),
+            got: ledger.root.to_string(),
+        })
+    }
+
     /// The names of every folder of a run in the store, sorted.
     ///
     /// # Errors
     /// [`FileError`].
     pub fn names(store: &Store) -> Result<Vec<String>, FileError> {
-        Ok(store.files().list(&store.runs_dir())?.into_iter().map(|(name, _)| name).collect())
+        let entries = store.files().list(&store.runs_dir())?.into_iter();
+        Ok(entries.filter(|(_, kind)| *kind == EntryKind::Folder).map(|(name, _)| name).collect())
     }
 
     /// A run's name without its number.
@@ -244,7 +294,7 @@ impl RunFolder {
         let mut records = Vec::new();
         for task in self.plan.tasks() {
             let path = self.path(&Self::telemetry_path(&task.spec.id.0));
-            match self.files.read_bounded(&path, MAX_TEXT_BYTES) {
+            match self.files.read_bounded(&path, MAX_TELEMETRY_BYTES) {
                 Err(e) if e.is_not_found() => {}
                 read => {
                     let more = read_jsonl(&read?).map_err(|source| RunError::Telemetry { path, source })?;
@@ -255,15 +305,7 @@ impl RunFolder {
         Ok(records)
     }
 
-    /// What a comparison looks at.
-    ///
-    /// # Errors
-    /// [`RunError`] when the manifest cannot be read.
-    pub fn facts(&self) -> Result<RunFacts, RunError> {
-        Ok(self.facts_with(self.manifest()?.metric_values()))
-    }
-
-    /// As [`RunFolder::facts`], with metrics that are at hand.
+    /// What a comparison looks at, with the run's metrics.
     pub fn facts_with(&self, metrics: BTreeMap<String, f64>) -> RunFacts {
         let spec = self.plan.spec();
         let params = spec.tasks.iter().flat_map(|task| {
@@ -342,6 +384,8 @@ pub struct Seal {
 pub struct RecordedVerdict {
     /// What judged.
     pub kind: VerdictKind,
+    /// Which gate or budget of the run's own plan; `None` for other judgements.
+    pub policy: Option<u32>,
     /// The metric.
     pub metric: String,
     /// The outcome in a word.
@@ -370,9 +414,14 @@ impl RunRow {
     pub fn status(&self) -> &'static str {
         match &self.seal {
             None => "incomplete",
-            Some(seal) if seal.succeeded && self.verdicts.iter().all(|v| v.outcome != "fail") => "passed",
+            Some(seal) if seal.succeeded && self.own_verdicts().all(|v| v.outcome != "fail") => "passed",
             Some(_) => "failed",
         }
+    }
+
+    /// The verdicts by the gates and budgets of its own plan.
+    pub fn own_verdicts(&self) -> impl Iterator<Item = &RecordedVerdict> {
+        self.verdicts.iter().filter(|v| v.policy.is_some())
     }
 
     /// The name without its number.
@@ -400,17 +449,17 @@ impl RunIndex {
     /// Folds an audit log.
     pub fn new(audit: &AuditView) -> Self {
         let mut rows: Vec<RunRow> = Vec::new();
-        for leaf in &audit.leaves {
+        for leaf in audit.covered() {
             match &leaf.event.body {
-                EventBody::RunPlanned { run, uid, plan } => rows.push(RunRow {
-                    run: run.clone(),
-                    uid: *uid,
-                    plan: *plan,
-                    seal: None,
-                    verdicts: Vec::new(),
-                }),
+                EventBody::RunPlanned { run, uid, plan } => {
+                    // What was said first stands; `verify` reports who says it again.
+                    if rows.iter().all(|r| r.uid != *uid && r.run != *run) {
+                        let (run, seal, verdicts) = (run.clone(), None, Vec::new());
+                        rows.push(RunRow { run, uid: *uid, plan: *plan, seal, verdicts });
+                    }
+                }
                 EventBody::RunSealed { uid, ledger_root, result_root, inventory, succeeded, .. } => {
-                    if let Some(row) = rows.iter_mut().find(|r| r.uid == *uid) {
+                    if let Some(row) = rows.iter_mut().find(|r| r.uid == *uid && r.seal.is_none()) {
                         row.seal = Some(Seal {
                             ledger_root: *ledger_root,
                             result_root: *result_root,
@@ -420,10 +469,11 @@ impl RunIndex {
                         });
                     }
                 }
-                EventBody::VerdictRecorded { uid, kind, metric, outcome, verdict } => {
+                EventBody::VerdictRecorded { uid, kind, policy, metric, outcome, verdict } => {
                     if let Some(row) = rows.iter_mut().find(|r| r.uid == *uid) {
                         row.verdicts.push(RecordedVerdict {
                             kind: *kind,
+                            policy: *policy,
                             metric: metric.clone(),
                             outcome: outcome.clone(),
                             verdict: *verdict,
@@ -503,6 +553,7 @@ mod tests {
             claimed_unix_seconds: 0,
         });
         let verdict = |outcome: &str| RecordedVerdict {
+            policy: Some(0),
             kind: VerdictKind::Gate,
             metric: "m".to_owned(),
             outcome: outcome.to_owned(),

@@ -16,6 +16,7 @@ use bitproof_core_ledger::keys::KeyFolder;
 use bitproof_core_ledger::objects::{ObjectId, Objects};
 use bitproof_core_ledger::signature;
 use bitproof_core_ledger::store::StoreLock;
+use bitproof_core_ledger::Store;
 use bitproof_experiment_graph::MetricSet;
 use bitproof_scheduler::cache::Cache;
 use bitproof_scheduler::dispatch::{execute, Execution};
@@ -34,11 +35,11 @@ pub use report::{RunReport, RunStatus, TaskReport, TaskState};
 pub use worker::{execute_task, DataFiles};
 
 use crate::evidence::{self, Evidence, Host};
-use crate::judge;
+use crate::judge::{self, JudgedBy};
 use crate::manifest::Manifest;
 use crate::recorder::Recorder;
 use crate::run_folder::{
-    pretty, RunFolder, RunIndex, RunRow, ARTIFACTS, EVIDENCE, INVENTORY, LEDGER, MANIFEST, SIGNATURE_SUFFIX,
+    pretty, RunFolder, RunIndex, ARTIFACTS, EVIDENCE, INVENTORY, LEDGER, MANIFEST, SIGNATURE_SUFFIX,
     TELEMETRY,
 };
 use crate::stages;
@@ -88,7 +89,7 @@ pub fn run(
     )?;
     let objects = recorder.store.objects();
     prepared.keep_data(&objects)?;
-    let Claimed { folder, row, resumed, _lock } = claim(&recorder, &prepared.plan, request)?;
+    let Claimed { folder, resumed, _lock } = claim(&recorder, &prepared.plan, request)?;
     tracing::info!(run = folder.name, resumed, tasks = folder.plan.len(), "run begins");
     recorder.record(&[planned_event(&folder)])?;
 
@@ -96,34 +97,37 @@ pub fn run(
         .cache_root
         .as_ref()
         .map(|root| Cache::new(&around.files, &root.join(recorder.store.id()).join("actions")));
-    let worker =
-        Worker::new(&recorder.store, &folder, cache, around.collector, prepared.data_files(), request);
-    let sealed_before = row.is_some_and(|row| row.seal.is_some());
+    let worker = Worker::new(
+        &recorder.store,
+        RunIndex::read(&recorder.store)?,
+        &folder,
+        cache,
+        around.collector,
+        prepared.data_files(),
+        request,
+    );
     let (mut ledger, committed) = Ledger::open(&around.files, &folder.path(LEDGER), &folder.plan)?;
     worker.adopt_committed(&committed)?;
     let resumed_at = committed.len();
     around.files.create_dir(&folder.path(TELEMETRY))?;
     let execution = execute(&folder.plan, &worker, &mut ledger, committed, request.workers)?;
-    let metrics = collect_metrics(&objects, &execution.entries)?;
+    let metrics = judge::collect_metrics(&objects, &execution.entries)?;
     let cached_from = worker.cached_from();
 
-    if !sealed_before {
-        let evidence = Evidence {
-            schema: evidence::SCHEMA.to_owned(),
-            run: folder.name.clone(),
-            uid: folder.uid_hex(),
-            started,
-            sealed: rfc3339(around.clock.unix_seconds()),
-            host,
-            git: request.pipeline_path.parent().and_then(|dir| evidence::git_state(&absolute(dir))),
-            workers: request.workers,
-            threads: request.threads,
-            cached_from: cached_from.clone(),
-            failures: execution.failures.iter().map(|(task, why)| (task.to_string(), why.clone())).collect(),
-        };
-        seal(&recorder, &folder, &execution, &evidence)?;
-    }
-    let sealed = sealed_event(&recorder, &folder, &execution)?;
+    let evidence = Evidence {
+        schema: evidence::SCHEMA.to_owned(),
+        run: folder.name.clone(),
+        uid: folder.uid_hex(),
+        started,
+        sealed: rfc3339(around.clock.unix_seconds()),
+        host,
+        git: request.pipeline_path.parent().and_then(|dir| evidence::git_state(&absolute(dir))),
+        workers: request.workers,
+        threads: request.threads,
+        cached_from: cached_from.clone(),
+        failures: execution.failures.iter().map(|(task, why)| (task.to_string(), why.clone())).collect(),
+    };
+    let sealed = seal(&recorder, &folder, &execution, &evidence)?;
     let facts = folder.facts_with(metrics.finals());
     let records = folder.telemetry()?;
     let budgets =
@@ -132,7 +136,7 @@ pub fn run(
     let gates = judge::plan_gates(&folder.plan)?;
     let gates = judge::judge_gates(&recorder.store, &index, &folder, &facts, &gates, None)?;
     let mut events = vec![sealed];
-    events.extend(judge::verdict_events(folder.uid, &gates, &budgets));
+    events.extend(judge::verdict_events(folder.uid, JudgedBy::ItsPlan, &gates, &budgets));
     let head = recorder.record(&events)?;
     tracing::info!(run = folder.name, ledger_root = %ledger.root(), tree_size = head.size, "run sealed");
 
@@ -160,7 +164,6 @@ fn absolute(dir: &Path) -> PathBuf {
 
 struct Claimed {
     folder: RunFolder,
-    row: Option<RunRow>,
     resumed: bool,
     _lock: StoreLock,
 }
@@ -169,56 +172,41 @@ struct Claimed {
 fn claim(recorder: &Recorder<'_>, plan: &Plan, request: &RunRequest) -> Result<Claimed, WorkflowError> {
     let store = &recorder.store;
     let base = request.name.as_deref().unwrap_or(&plan.spec().pipeline);
-    let verdicts = judge::plan_gates(plan)?.len() + judge::plan_budgets(plan)?.len();
-    let unfinished = |row: &&RunRow| {
-        row.plan == plan.digest()
-            && row.base() == base
-            && (row.seal.is_none() || row.verdicts.len() < verdicts)
-    };
-    let index = RunIndex::read(store)?;
-    for row in index.rows.iter().filter(unfinished) {
-        let Some(lock) = store.try_lock(&format!("run-{}", row.run))? else { continue };
-        // It may have been finished while its lock was waited for.
-        let index = RunIndex::read(store)?;
-        if let Some(row) = index.rows.iter().filter(unfinished).find(|r| r.uid == row.uid) {
-            let folder = RunFolder::open(store, &row.run)?;
-            return Ok(Claimed { folder, row: Some(row.clone()), resumed: true, _lock: lock });
-        }
-    }
-    // A run whose folder appeared, but whose leaf did not, is also taken up.
-    for name in unannounced(store, &index, plan.digest(), base)? {
-        if let Some(lock) = store.try_lock(&format!("run-{name}"))? {
-            return Ok(Claimed {
-                folder: RunFolder::open(store, &name)?,
-                row: None,
-                resumed: true,
-                _lock: lock,
-            });
+    for name in unfinished(store, plan.digest(), base)? {
+        let Some(_lock) = store.try_lock(&format!("run-{name}"))? else { continue };
+        // It may have been finished before its lock was free.
+        if unfinished(store, plan.digest(), base)?.contains(&name) {
+            return Ok(Claimed { folder: RunFolder::open(store, &name)?, resumed: true, _lock });
         }
     }
     loop {
         let folder = RunFolder::create(store, base, plan.clone())?;
         // Between the folder and its lock another process may have taken the folder for an interrupted run.
-        if let Some(lock) = store.try_lock(&format!("run-{}", folder.name))? {
-            return Ok(Claimed { folder, row: None, resumed: false, _lock: lock });
+        let Some(_lock) = store.try_lock(&format!("run-{}", folder.name))? else { continue };
+        if unfinished(store, plan.digest(), base)?.contains(&folder.name) {
+            return Ok(Claimed { folder, resumed: false, _lock });
         }
     }
 }
 
-fn unannounced(
-    store: &bitproof_core_ledger::Store,
-    index: &RunIndex,
-    plan: PlanDigest,
-    base: &str,
-) -> Result<Vec<String>, WorkflowError> {
-    let announced: BTreeSet<&str> = index.rows.iter().map(|r| r.run.as_str()).collect();
+/// The folders of runs of this plan and base name that are not sealed, oldest number first.
+fn unfinished(store: &Store, plan: PlanDigest, base: &str) -> Result<Vec<String>, WorkflowError> {
+    let index = RunIndex::read(store)?;
+    let sealed: BTreeSet<&str> =
+        index.rows.iter().filter(|row| row.seal.is_some()).map(|row| row.run.as_str()).collect();
     let mut found = Vec::new();
-    for name in RunFolder::names(store)?.into_iter().filter(|n| !announced.contains(n.as_str())) {
-        let folder = RunFolder::open(store, &name)?;
-        if folder.plan.digest() == plan && RunFolder::base_of(&name) == base {
-            found.push(name);
+    for name in RunFolder::names(store)? {
+        if RunFolder::base_of(&name) != base || sealed.contains(name.as_str()) {
+            continue;
+        }
+        match RunFolder::open(store, &name) {
+            Ok(folder) if folder.plan.digest() == plan => found.push(name),
+            Ok(_) => {}
+            // What nobody announced may lie there for any reason; `verify --all` lists it.
+            Err(error) => tracing::warn!(run = name, %error, "passed over a folder that is not a run's"),
         }
     }
+    found.sort_by_key(|name| (name.len(), name.clone()));
     Ok(found)
 }
 
@@ -236,7 +224,7 @@ pub fn seal(
     execution: &Execution,
     evidence: &Evidence,
 ) -> Result<EventBody, WorkflowError> {
-    let metrics = collect_metrics(&recorder.store.objects(), &execution.entries)?;
+    let metrics = judge::collect_metrics(&recorder.store.objects(), &execution.entries)?;
     write_sealed_files(recorder, folder, execution, &metrics, evidence)?;
     sealed_event(recorder, folder, execution)
 }
@@ -260,22 +248,6 @@ fn sealed_event(
         succeeded: execution.failures.is_empty()
             && execution.entries.iter().all(|e| matches!(e.outcome, Outcome::Done { .. })),
     })
-}
-
-/// The metrics that the tasks of a run recorded, merged.
-///
-/// # Errors
-/// [`WorkflowError`] when an object is missing or damaged.
-pub fn collect_metrics(objects: &Objects, entries: &[Entry]) -> Result<MetricSet, WorkflowError> {
-    let mut all = MetricSet::default();
-    for entry in entries {
-        if let Some(id) = entry.output(stages::METRICS) {
-            let set = MetricSet::from_json(&objects.get(&id)?)
-                .map_err(|source| WorkflowError::Metrics { task: entry.task.to_string(), source })?;
-            all.merge(&set);
-        }
-    }
-    Ok(all)
 }
 
 /// Writes everything that the seal covers. Repeated after a crash it writes the same names again.

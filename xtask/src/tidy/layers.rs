@@ -23,10 +23,7 @@ const LAYERS: &[Layer] = &[
             "bitproof-telemetry",
         ],
     ),
-    (
-        "bitproof-audit",
-        &["bitproof-core-ledger", "bitproof-scheduler", "bitproof-experiment-graph", "bitproof-training"],
-    ),
+    ("bitproof-audit", &["bitproof-core-ledger", "bitproof-scheduler", "bitproof-training"]),
     (
         "bitproof",
         &[

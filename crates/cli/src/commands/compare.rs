@@ -1,5 +1,6 @@
 use bitproof_experiment_graph::compare;
-use bitproof_training::run_folder::{RunError, RunFolder, RunIndex};
+use bitproof_training::judge::sealed_facts;
+use bitproof_training::run_folder::RunIndex;
 use serde_json::json;
 
 use crate::args::{Compare, CompareFormat};
@@ -12,10 +13,7 @@ pub(super) fn execute(app: &App, args: &Compare) -> Result<Exit, Failure> {
     let mut facts = Vec::new();
     for selector in &args.runs {
         let row = index.resolve(selector)?;
-        if row.seal.is_none() {
-            return Err(RunError::Incomplete { run: row.run.clone() }.into());
-        }
-        facts.push(RunFolder::open(&store, &row.run)?.facts()?);
+        facts.push(sealed_facts(&store, row)?);
     }
     let comparison = compare(&facts).map_err(Failure::usage)?;
     app.answer(

@@ -2,7 +2,9 @@ use std::fmt::Write as _;
 
 use bitproof_core_ledger::clock::SystemClock;
 use bitproof_experiment_graph::{ExactF64, GateFinding, GateOutcome};
-use bitproof_training::judge::{judge_gates, outcome_word, plan_gates, verdict_events, JudgedGate};
+use bitproof_training::judge::{
+    judge_gates, outcome_word, plan_gates, sealed_facts, verdict_events, JudgedBy, JudgedGate,
+};
 use bitproof_training::pipeline::parse_gates;
 use bitproof_training::recorder::Recorder;
 use bitproof_training::run_folder::{RunError, RunFolder, RunIndex};
@@ -40,16 +42,18 @@ pub(super) fn execute(app: &App, args: &Gate) -> Result<Exit, Failure> {
             index.resolve(baseline)?;
         }
     }
-    let folder = RunFolder::open(&store, &row.run)?;
+    // A writer announces itself before it keeps the first object.
+    let keys = app.keys()?;
+    let host = bitproof_training::evidence::host_name();
+    let recorder = Recorder::open(store.files(), store.root(), &keys, &SystemClock, &user(), &host)?;
+    let folder = RunFolder::open_recorded(&store, row)?;
     let gates = match policy {
         Some(gates) => gates,
         None => plan_gates(&folder.plan)?,
     };
-    let judged = judge_gates(&store, &index, &folder, &folder.facts()?, &gates, args.baseline.as_deref())?;
-    let keys = app.keys()?;
-    let host = bitproof_training::evidence::host_name();
-    let recorder = Recorder::open(store.files(), store.root(), &keys, &SystemClock, &user(), &host)?;
-    recorder.record(&verdict_events(folder.uid, &judged, &[]))?;
+    let judged =
+        judge_gates(&store, &index, &folder, &sealed_facts(&store, row)?, &gates, args.baseline.as_deref())?;
+    recorder.record(&verdict_events(folder.uid, JudgedBy::Another, &judged, &[]))?;
     let verdict = overall(&judged);
     app.answer(
         || to_json(&row.run, verdict, &judged),

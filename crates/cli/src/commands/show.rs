@@ -13,7 +13,7 @@ pub(super) fn execute(app: &App, args: &Show) -> Result<Exit, Failure> {
     let store = app.store()?;
     let index = RunIndex::read(&store)?;
     let row = index.resolve(&args.run)?;
-    let folder = RunFolder::open(&store, &row.run)?;
+    let folder = RunFolder::open_recorded(&store, row)?;
     let manifest = if row.seal.is_some() { Some(folder.manifest()?) } else { None };
     let facts = folder.facts_with(manifest.as_ref().map(|m| m.metric_values()).unwrap_or_default());
     let sealed = row.seal.as_ref().map(|seal| rfc3339(seal.claimed_unix_seconds));

@@ -10,7 +10,6 @@ use bitproof_core_ledger::log::LogError;
 use bitproof_core_ledger::note::NoteError;
 use bitproof_core_ledger::objects::ObjectError;
 use bitproof_core_ledger::store::StoreError;
-use bitproof_experiment_graph::MetricError;
 use bitproof_scheduler::dispatch::DispatchError;
 use bitproof_scheduler::ledger::LedgerError;
 use bitproof_scheduler::PlanError;
@@ -124,14 +123,6 @@ pub enum WorkflowError {
     /// The run could not be judged.
     #[error(transparent)]
     Judge(#[from] JudgeError),
-    /// A task's metrics are not readable.
-    #[error("the metrics of task {task} are damaged: {source}")]
-    Metrics {
-        /// The task.
-        task: String,
-        /// What is wrong.
-        source: MetricError,
-    },
 }
 
 impl WorkflowError {
@@ -155,7 +146,9 @@ impl WorkflowError {
                 }
                 RecorderError::Store(error) => store_kind(error),
                 RecorderError::Audit(error) => audit_kind(error),
-                RecorderError::Description { .. } => FailureKind::No,
+                RecorderError::Description { .. }
+                | RecorderError::HeadMissing { .. }
+                | RecorderError::NotContinued { .. } => FailureKind::No,
             },
             Self::Store(error) | Self::Run(RunError::Store(error)) => store_kind(error),
             Self::Run(error) => run_kind(error),
@@ -164,21 +157,19 @@ impl WorkflowError {
             | Self::Dispatch(_)
             | Self::File(_)
             | Self::Note(_)
-            | Self::Inventory(InventoryError::File(_))
+            | Self::Inventory(InventoryError::File(_) | InventoryError::TooMany { .. })
             | Self::Object(ObjectError::File(_))
             | Self::Judge(JudgeError::Object(ObjectError::File(_))) => FailureKind::CouldNot,
-            Self::Ledger(_)
-            | Self::Inventory(_)
-            | Self::Object(_)
-            | Self::Metrics { .. }
-            | Self::Judge(_) => FailureKind::No,
+            Self::Ledger(_) | Self::Inventory(_) | Self::Object(_) | Self::Judge(_) => FailureKind::No,
         }
     }
 }
 
 fn audit_kind(error: &AuditError) -> FailureKind {
     match error {
-        AuditError::File(_) | AuditError::Log(LogError::File(_)) => FailureKind::CouldNot,
+        AuditError::File(error) | AuditError::Log(LogError::File(error)) if !error.is_not_found() => {
+            FailureKind::CouldNot
+        }
         _ => FailureKind::No,
     }
 }

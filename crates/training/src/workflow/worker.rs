@@ -1,26 +1,48 @@
 //! The runner of native stages: looks in the cache, measures, executes, keeps outputs.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bitproof_core_ledger::digest::Digest;
+use bitproof_core_ledger::inventory::Inventory;
+use bitproof_core_ledger::limits::CANON_BYTES;
 use bitproof_core_ledger::objects::{ObjectError, ObjectId, Objects};
 use bitproof_core_ledger::Store;
 use bitproof_kernels::with_threads;
 use bitproof_scheduler::cache::{Cache, CachedAction};
 use bitproof_scheduler::dispatch::{Outputs, Runner, TaskError};
-use bitproof_scheduler::ledger::{Entry, Outcome};
+use bitproof_scheduler::ledger::{Entry, LedgerView, Outcome};
 use bitproof_scheduler::{ActionDigest, PlannedTask};
 use bitproof_telemetry::{write_jsonl, Collector};
 
 use super::{RunRequest, WorkflowError};
-use crate::run_folder::RunFolder;
+use crate::run_folder::{RunFolder, RunIndex, INVENTORY, MAX_TELEMETRY_BYTES};
 use crate::stages::{self, StageError};
-
-const MAX_TELEMETRY_BYTES: u64 = 64 << 20;
 
 /// The content of data inputs that the store may not keep.
 pub type DataFiles = BTreeMap<ObjectId, Vec<u8>>;
+
+/// A sealed run whose ledger and inventory are those that the log names.
+struct Origin {
+    folder: RunFolder,
+    ledger: LedgerView,
+    inventory: Inventory,
+}
+
+impl Origin {
+    fn read(store: &Store, index: &RunIndex, name: &str) -> Option<Arc<Self>> {
+        let row = index.rows.iter().find(|row| row.run == name)?;
+        let seal = row.seal.as_ref()?;
+        let folder = RunFolder::open_recorded(store, row).ok()?;
+        let ledger = folder.sealed_ledger(row).ok()?;
+        let bytes = store.files().read_bounded(&folder.path(INVENTORY), CANON_BYTES as u64).ok()?;
+        if ObjectId::of_bytes(&bytes) != seal.inventory {
+            return None;
+        }
+        let inventory = Inventory::decode(&bytes).ok()?;
+        Some(Arc::new(Self { folder, ledger, inventory }))
+    }
+}
 
 pub(super) struct Worker<'a> {
     store: &'a Store,
@@ -32,11 +54,14 @@ pub(super) struct Worker<'a> {
     read_cache: bool,
     threads: usize,
     cached_from: Mutex<BTreeMap<String, String>>,
+    index: RunIndex,
+    origins: Mutex<BTreeMap<String, Option<Arc<Origin>>>>,
 }
 
 impl<'a> Worker<'a> {
     pub(super) fn new(
         store: &'a Store,
+        index: RunIndex,
         folder: &'a RunFolder,
         cache: Option<Cache>,
         collector: &'a Collector,
@@ -53,6 +78,8 @@ impl<'a> Worker<'a> {
             read_cache: request.read_cache,
             threads: request.threads,
             cached_from: Mutex::default(),
+            index,
+            origins: Mutex::default(),
         }
     }
 
@@ -82,24 +109,34 @@ impl<'a> Worker<'a> {
         map.insert(task.to_owned(), origin.to_owned());
     }
 
-    /// A hit is one only if every output, and what was measured when they were made, is there and whole.
+    /// A hit is one only if the run that it names was sealed with this action and these outputs, and if every output, and
+    /// what was measured when they were made, is there and whole.
     fn lookup_cache(&self, task: &str, action: &ActionDigest) -> Option<Outputs> {
         let known = self.cache.as_ref().filter(|_| self.read_cache)?.lookup(action)?;
-        known.outputs.iter().try_for_each(|(_, id)| self.objects.verify(id).map(drop)).ok()?;
-        let relative = RunFolder::telemetry_path(task);
-        let source = self.store.runs_dir().join(&known.origin).join(&relative);
-        let measured = self.store.files().read_bounded(&source, MAX_TELEMETRY_BYTES).ok()?;
-        if Digest::of_bytes(&measured) != known.measurements {
+        let origin = self.origin(&known.origin)?;
+        let entry = origin.ledger.entries.iter().find(|e| e.action == Some(*action))?;
+        if !matches!(&entry.outcome, Outcome::Done { outputs } if *outputs == known.outputs) {
             return None;
         }
-        if known.origin != self.folder.name {
-            self.store
-                .files()
-                .replace(&self.store.staging(), &self.folder.path(&relative), &measured)
-                .ok()?;
-            self.note_origin(task, &known.origin);
+        known.outputs.iter().try_for_each(|(_, id)| self.objects.verify(id).map(drop)).ok()?;
+        let from = RunFolder::telemetry_path(&entry.task.0);
+        let listed = format!("runs/{}/{from}", known.origin);
+        let listed = origin.inventory.entries().iter().find(|e| e.path == listed)?;
+        let measured =
+            self.store.files().read_bounded(&origin.folder.path(&from), MAX_TELEMETRY_BYTES).ok()?;
+        if Digest::of_bytes(&measured) != listed.digest {
+            return None;
         }
+        let here = self.folder.path(&RunFolder::telemetry_path(task));
+        self.store.files().replace(&self.store.staging(), &here, &measured).ok()?;
+        self.note_origin(task, &known.origin);
         Some(known.outputs.into_iter().collect())
+    }
+
+    /// A sealed run from which results may be taken, read once.
+    fn origin(&self, name: &str) -> Option<Arc<Origin>> {
+        let mut origins = self.origins.lock().expect("no thread panics while it holds the origins");
+        origins.entry(name.to_owned()).or_insert_with(|| Origin::read(self.store, &self.index, name)).clone()
     }
 
     fn input(&self, id: &ObjectId) -> Result<Vec<u8>, TaskError> {
@@ -135,7 +172,6 @@ impl<'a> Worker<'a> {
             action: *action,
             outputs: outputs.iter().map(|(name, id)| (name.clone(), *id)).collect(),
             origin: self.folder.name.clone(),
-            measurements: Digest::of_bytes(&measured),
         };
         if let Err(error) = cache.store(&entry) {
             tracing::warn!(%error, "the cache could not be written; the run goes on without it");
