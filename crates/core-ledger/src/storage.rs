@@ -298,7 +298,9 @@ impl<'a> Reading<'a> {
     /// # Errors
     /// What the file says.
     pub fn to_end(self, limit: u64) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(self.file.size()?.min(limit) as usize);
+        // A size is what somebody may have set without a byte behind it.
+        let expected = self.file.size()?.min(limit).min(1 << 24);
+        let mut bytes = Vec::with_capacity(expected as usize);
         self.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
             let text = format!("larger than the limit of {limit} bytes");
