@@ -5,5 +5,6 @@ mod accuracy;
 mod crash;
 mod forgery;
 mod formats;
+mod oracles;
 mod replay;
 mod tamper;

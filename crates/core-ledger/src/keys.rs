@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::files::{FileError, Files};
 use crate::limits::KEY_FILE_BYTES;
-use crate::note::{self, NoteError, NoteKey, TreeHead};
+use crate::note::{self, NoteAlgorithm, NoteError, NoteKey, TreeHead};
 
 /// What a key may sign. A key has one role, and a role one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,17 +22,20 @@ pub enum KeyRole {
     Log,
     /// Models and manifests.
     Artifact,
+    /// Tree heads of other people's logs.
+    Witness,
 }
 
 impl KeyRole {
     /// Every role.
-    pub const ALL: [Self; 2] = [Self::Log, Self::Artifact];
+    pub const ALL: [Self; 3] = [Self::Log, Self::Artifact, Self::Witness];
 
     /// Its name, which is also the name of the key's file.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Log => "log",
             Self::Artifact => "artifact",
+            Self::Witness => "witness",
         }
     }
 }
@@ -92,7 +95,7 @@ pub enum KeyError {
         path: PathBuf,
     },
     /// A role that does not exist.
-    #[error("{got:?} is not a role of a key; there are log and artifact")]
+    #[error("{got:?} is not a role of a key; there are log, artifact and witness")]
     UnknownRole {
         /// What was asked for.
         got: String,
@@ -125,12 +128,27 @@ impl PrivateKey {
         self.role
     }
 
-    /// Its public half under a name.
+    /// Its public half under a name. A witness's key is one for cosignatures.
     ///
     /// # Errors
     /// [`NoteError::KeyName`].
     pub fn note_key(&self, name: &str) -> Result<NoteKey, NoteError> {
-        NoteKey::new(name, self.key.verifying_key())
+        let algorithm = match self.role {
+            KeyRole::Witness => NoteAlgorithm::Cosignature,
+            KeyRole::Log | KeyRole::Artifact => NoteAlgorithm::Ed25519,
+        };
+        NoteKey::new(name, algorithm, self.key.verifying_key())
+    }
+
+    /// The line by which a witness of this name says that it saw a tree head.
+    ///
+    /// # Errors
+    /// As [`note::cosignature`]; [`NoteError::KeyName`] also for a key of another role.
+    pub fn cosign(&self, body: &str, name: &str, unix_seconds: u64) -> Result<String, NoteError> {
+        if self.role != KeyRole::Witness {
+            return Err(NoteError::KeyName { name: name.to_owned() });
+        }
+        note::cosignature(body, name, &self.key, unix_seconds)
     }
 
     /// Signs a note under a name.

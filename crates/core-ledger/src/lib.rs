@@ -43,6 +43,7 @@ pub mod objects;
 pub mod signature;
 pub mod storage;
 pub mod store;
+pub mod tlog_proof;
 
 pub use digest::{Content, Digest};
 pub use store::Store;

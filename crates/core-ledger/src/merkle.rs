@@ -1,7 +1,11 @@
-//! The RFC 6962 Merkle tree (SHA-256; leaf prefix `0x00`, node prefix `0x01`), kept as the roots of its
-//! complete subtrees, so that appending takes O(log n) and memory is O(log n).
+//! The RFC 6962 Merkle tree (SHA-256; leaf prefix `0x00`, node prefix `0x01`).
+//!
+//! [`Tree`] keeps the roots of its complete subtrees, enough to append and to tell the root; [`FullTree`] keeps every node,
+//! enough to prove. [`proof`] checks what they prove.
 
 use sha2::{Digest as _, Sha256};
+
+pub mod proof;
 
 /// A SHA-256 hash of the tree.
 pub type Hash = [u8; 32];
@@ -48,6 +52,110 @@ impl Tree {
             Some(last) => peaks.fold(*last, |right, left| node_hash(left, &right)),
         }
     }
+}
+
+/// A growing tree with every node at hand: 64 bytes a leaf, and a proof in O(log n).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FullTree {
+    /// The hashes of leaves, then those of each pair of complete subtrees, level by level.
+    levels: Vec<Vec<Hash>>,
+}
+
+impl FullTree {
+    /// The number of leaves.
+    pub fn size(&self) -> u64 {
+        self.levels.first().map_or(0, |leaves| leaves.len() as u64)
+    }
+
+    /// Appends a leaf.
+    pub fn push(&mut self, leaf: &[u8]) {
+        let mut hash = leaf_hash(leaf);
+        for level in 0.. {
+            if level == self.levels.len() {
+                self.levels.push(Vec::new());
+            }
+            let nodes = &mut self.levels[level];
+            nodes.push(hash);
+            let &[.., left, right] = nodes.as_slice() else { return };
+            if nodes.len() % 2 == 1 {
+                return;
+            }
+            hash = node_hash(&left, &right);
+        }
+    }
+
+    /// The root of the first `size` leaves; `None` when there are fewer.
+    pub fn root_at(&self, size: u64) -> Option<Hash> {
+        match size {
+            0 => Some(Sha256::digest([]).into()),
+            _ if size > self.size() => None,
+            _ => Some(self.root_of(0, size)),
+        }
+    }
+
+    /// The hashes that lead from leaf `index` to the root of the first `size` leaves, from the bottom up (RFC 6962 section
+    /// 2.1.1); `None` unless `index < size ≤` the number of leaves.
+    pub fn inclusion_proof(&self, index: u64, size: u64) -> Option<Vec<Hash>> {
+        if index >= size || size > self.size() {
+            return None;
+        }
+        let (mut start, mut end) = (0, size);
+        let mut path = Vec::new();
+        while end - start > 1 {
+            let middle = start + split(end - start);
+            if index < middle {
+                path.push(self.root_of(middle, end));
+                end = middle;
+            } else {
+                path.push(self.root_of(start, middle));
+                start = middle;
+            }
+        }
+        path.reverse();
+        Some(path)
+    }
+
+    /// The hashes that show that the first `new` leaves begin with the first `old` (RFC 6962 section 2.1.2); `None` unless
+    /// `0 < old ≤ new ≤` the number of leaves.
+    pub fn consistency_proof(&self, old: u64, new: u64) -> Option<Vec<Hash>> {
+        if old == 0 || old > new || new > self.size() {
+            return None;
+        }
+        let (mut start, mut end) = (0, new);
+        let mut path = Vec::new();
+        // The subtree of the old leaves is known to whoever checks as long as it begins at the first leaf.
+        while end != old {
+            let middle = start + split(end - start);
+            if old <= middle {
+                path.push(self.root_of(middle, end));
+                end = middle;
+            } else {
+                path.push(self.root_of(start, middle));
+                start = middle;
+            }
+        }
+        if start > 0 {
+            path.push(self.root_of(start, end));
+        }
+        path.reverse();
+        Some(path)
+    }
+
+    /// The root of the leaves from `start` to `end`, where `start` is where RFC 6962 splits.
+    fn root_of(&self, start: u64, end: u64) -> Hash {
+        let len = end - start;
+        if len.is_power_of_two() {
+            let level = len.ilog2();
+            return self.levels[level as usize][(start >> level) as usize];
+        }
+        let middle = start + split(len);
+        node_hash(&self.root_of(start, middle), &self.root_of(middle, end))
+    }
+}
+
+/// The largest power of two below `len`, which is at least 2.
+fn split(len: u64) -> u64 {
+    1 << (len - 1).ilog2()
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! C2SP signed notes, and the tree heads (checkpoints) that they carry. `docs/formats/signed-note.md`.
 //!
 //! A note is UTF-8 text that ends in a line feed, an empty line, and signature lines
-//! `— <name> <base64(key id ‖ signature)>`. See <https://c2sp.org/signed-note> and <https://c2sp.org/tlog-checkpoint>.
+//! `— <name> <base64(key id ‖ signature)>`. A witness signs a time with it. See <https://c2sp.org/signed-note>,
+//! <https://c2sp.org/tlog-checkpoint> and <https://c2sp.org/tlog-cosignature>.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,12 +15,29 @@ use sha2::{Digest as _, Sha256};
 use crate::limits::{NOTE_BYTES, NOTE_SIGNATURES};
 use crate::merkle;
 
-const ED25519: u8 = 1;
+/// What a key signs of a note.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoteAlgorithm {
+    /// Ed25519 over the body.
+    Ed25519,
+    /// Ed25519 over a time and the body: the cosignature of a witness.
+    Cosignature,
+}
+
+impl NoteAlgorithm {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Ed25519 => 1,
+            Self::Cosignature => 4,
+        }
+    }
+}
 
 /// A key that verifies notes, in the text form `<name>+<key id>+<base64>` (a *vkey*).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoteKey {
     name: String,
+    algorithm: NoteAlgorithm,
     key: VerifyingKey,
 }
 
@@ -28,11 +46,11 @@ impl NoteKey {
     ///
     /// # Errors
     /// [`NoteError::KeyName`] when the name is empty or holds white space or `+`.
-    pub fn new(name: &str, key: VerifyingKey) -> Result<Self, NoteError> {
+    pub fn new(name: &str, algorithm: NoteAlgorithm, key: VerifyingKey) -> Result<Self, NoteError> {
         if name.is_empty() || name.len() > 255 || name.contains(|c: char| c.is_whitespace() || c == '+') {
             return Err(NoteError::KeyName { name: name.to_owned() });
         }
-        Ok(Self { name: name.to_owned(), key })
+        Ok(Self { name: name.to_owned(), algorithm, key })
     }
 
     /// The name that signature lines carry; for a log's key, the log's origin.
@@ -40,11 +58,16 @@ impl NoteKey {
         &self.name
     }
 
-    /// The first four bytes of SHA-256(name ‖ LF ‖ 0x01 ‖ public key).
+    /// What it signs of a note.
+    pub fn algorithm(&self) -> NoteAlgorithm {
+        self.algorithm
+    }
+
+    /// The first four bytes of SHA-256(name ‖ LF ‖ algorithm ‖ public key); the algorithm is 0x01 or, of a witness, 0x04.
     pub fn id(&self) -> [u8; 4] {
         let hash = Sha256::new()
             .chain_update(&self.name)
-            .chain_update([b'\n', ED25519])
+            .chain_update([b'\n', self.algorithm.byte()])
             .chain_update(self.key.as_bytes())
             .finalize();
         [hash[0], hash[1], hash[2], hash[3]]
@@ -63,7 +86,7 @@ impl NoteKey {
 
 impl fmt::Display for NoteKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let blob = BASE64.encode([&[ED25519], self.key.as_bytes().as_slice()].concat());
+        let blob = BASE64.encode([&[self.algorithm.byte()], self.key.as_bytes().as_slice()].concat());
         write!(f, "{}+{}+{blob}", self.name, self.id_hex())
     }
 }
@@ -79,12 +102,14 @@ impl FromStr for NoteKey {
             return Err(bad("it is not of the form name+id+base64"));
         };
         let blob = BASE64.decode(blob).map_err(|_| bad("its last part is not canonical base64"))?;
-        let [ED25519, key @ ..] = blob.as_slice() else {
-            return Err(bad("it is not an Ed25519 key"));
+        let (algorithm, key) = match blob.as_slice() {
+            [1, key @ ..] => (NoteAlgorithm::Ed25519, key),
+            [4, key @ ..] => (NoteAlgorithm::Cosignature, key),
+            _ => return Err(bad("it is neither an Ed25519 key nor one of a witness")),
         };
         let key: [u8; 32] = key.try_into().map_err(|_| bad("the key is not 32 bytes"))?;
         let key = VerifyingKey::from_bytes(&key).map_err(|_| bad("the key is not a point of the curve"))?;
-        let key = Self::new(name, key)?;
+        let key = Self::new(name, algorithm, key)?;
         if key.id_hex() == id {
             Ok(key)
         } else {
@@ -141,9 +166,29 @@ pub enum NoteError {
 /// [`NoteError::Syntax`] for another body, [`NoteError::KeyName`] for a name that cannot stand in a note.
 pub fn sign(body: &str, name: &str, key: &SigningKey) -> Result<String, NoteError> {
     check_body(body)?;
-    let verifier = NoteKey::new(name, key.verifying_key())?;
-    let blob = BASE64.encode([verifier.id().as_slice(), &key.sign(body.as_bytes()).to_bytes()].concat());
-    Ok(format!("{body}\n\u{2014} {name} {blob}\n"))
+    let verifier = NoteKey::new(name, NoteAlgorithm::Ed25519, key.verifying_key())?;
+    let blob = [verifier.id().as_slice(), &key.sign(body.as_bytes()).to_bytes()].concat();
+    Ok(format!("{body}\n{}", signature_line(name, &blob)))
+}
+
+/// The line by which a witness says that it saw `body` at a time; to be appended to the note.
+///
+/// # Errors
+/// As [`sign`].
+pub fn cosignature(body: &str, name: &str, key: &SigningKey, unix_seconds: u64) -> Result<String, NoteError> {
+    check_body(body)?;
+    let verifier = NoteKey::new(name, NoteAlgorithm::Cosignature, key.verifying_key())?;
+    let signature = key.sign(cosigned(body, unix_seconds).as_bytes()).to_bytes();
+    let blob = [verifier.id().as_slice(), &unix_seconds.to_be_bytes(), &signature].concat();
+    Ok(signature_line(name, &blob))
+}
+
+fn cosigned(body: &str, unix_seconds: u64) -> String {
+    format!("cosignature/v1\ntime {unix_seconds}\n{body}")
+}
+
+fn signature_line(name: &str, blob: &[u8]) -> String {
+    format!("\u{2014} {name} {}\n", BASE64.encode(blob))
 }
 
 fn check_body(body: &str) -> Result<(), NoteError> {
@@ -159,12 +204,38 @@ fn check_body(body: &str) -> Result<(), NoteError> {
     Ok(())
 }
 
-/// The body of `note` and the key among `keys` that signed it. Lines by other keys are passed over, as the
-/// specification asks.
+/// A signature of a note that holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signed<'k> {
+    /// Whose it is.
+    pub key: &'k NoteKey,
+    /// When a witness saw the note, in seconds since 1970, as it claims; `None` of other keys.
+    pub unix_seconds: Option<u64>,
+}
+
+/// The body of `note` and the key among `keys` that signed it; a witness does not sign in this sense. Lines by other keys
+/// are passed over, as the specification asks.
 ///
 /// # Errors
 /// [`NoteError`] when the note is malformed, when a line by one of `keys` does not verify, or when there is none.
 pub fn open<'n, 'k>(note: &'n [u8], keys: &'k [NoteKey]) -> Result<(&'n str, &'k NoteKey), NoteError> {
+    let (body, signed) = signatures(note, keys)?;
+    let signer = signed.iter().find(|s| s.key.algorithm == NoteAlgorithm::Ed25519);
+    signer.map(|signed| (body, signed.key)).ok_or_else(|| NoteError::NotSigned { wanted: shown(keys) })
+}
+
+fn shown(keys: &[NoteKey]) -> String {
+    keys.iter().map(|k| format!("{} ({})", k.name, k.id_hex())).collect::<Vec<_>>().join(" or ")
+}
+
+/// The body of `note` and its signatures by `keys`, in the order of their lines, each key once.
+///
+/// # Errors
+/// [`NoteError`] when the note is malformed, or when a line by one of `keys` does not verify.
+pub fn signatures<'n, 'k>(
+    note: &'n [u8],
+    keys: &'k [NoteKey],
+) -> Result<(&'n str, Vec<Signed<'k>>), NoteError> {
     let bad = |reason| NoteError::Syntax { reason };
     if note.len() > NOTE_BYTES {
         return Err(bad("it is too large"));
@@ -174,7 +245,7 @@ pub fn open<'n, 'k>(note: &'n [u8], keys: &'k [NoteKey]) -> Result<(&'n str, &'k
     let (body, lines) = (&text[..=split], &text[split + 2..]);
     check_body(body)?;
     let lines = lines.strip_suffix('\n').ok_or_else(|| bad("it does not end in a line feed"))?;
-    let mut signer = None;
+    let mut signed: Vec<Signed<'_>> = Vec::new();
     for (n, line) in lines.split('\n').enumerate() {
         if n == NOTE_SIGNATURES {
             return Err(bad("it has too many signatures"));
@@ -190,13 +261,22 @@ pub fn open<'n, 'k>(note: &'n [u8], keys: &'k [NoteKey]) -> Result<(&'n str, &'k
         let (id, signature) = blob.split_at(4);
         let Some(key) = keys.iter().find(|k| k.name == name && k.id() == id) else { continue };
         let bad_signature = || NoteError::BadSignature { name: name.to_owned() };
+        let (unix_seconds, signature) = match key.algorithm {
+            NoteAlgorithm::Ed25519 => (None, signature),
+            NoteAlgorithm::Cosignature => {
+                let (time, signature) = signature.split_first_chunk::<8>().ok_or_else(bad_signature)?;
+                (Some(u64::from_be_bytes(*time)), signature)
+            }
+        };
         let signature = Signature::from_slice(signature).map_err(|_| bad_signature())?;
-        key.key.verify_strict(body.as_bytes(), &signature).map_err(|_| bad_signature())?;
-        signer = signer.or(Some(key));
+        let message = unix_seconds.map_or_else(|| body.to_owned(), |time| cosigned(body, time));
+        key.key.verify_strict(message.as_bytes(), &signature).map_err(|_| bad_signature())?;
+        if signed.iter().any(|s| s.key == key) {
+            return Err(bad("it has two signatures by one key"));
+        }
+        signed.push(Signed { key, unix_seconds });
     }
-    signer.map(|key| (body, key)).ok_or_else(|| NoteError::NotSigned {
-        wanted: keys.iter().map(|k| format!("{} ({})", k.name, k.id_hex())).collect::<Vec<_>>().join(" or "),
-    })
+    Ok((body, signed))
 }
 
 /// The size and root of an audit log, as a C2SP checkpoint states them.
@@ -252,7 +332,7 @@ mod tests {
         SigningKey::from_bytes(&[seed; 32])
     }
     fn vkey(name: &str, seed: u8) -> NoteKey {
-        NoteKey::new(name, key(seed).verifying_key()).unwrap()
+        NoteKey::new(name, NoteAlgorithm::Ed25519, key(seed).verifying_key()).unwrap()
     }
 
     #[test]
@@ -269,6 +349,40 @@ mod tests {
             bad[i] ^= 1;
             assert!(open(&bad, &keys).is_err(), "byte {i}");
         }
+    }
+
+    #[test]
+    fn a_witness_signs_the_time_and_is_no_signer_of_the_log() {
+        let head = TreeHead { origin: "bitproof/x".to_owned(), size: 8, root: [5; 32] };
+        let note = sign(&head.body(), "bitproof/x", &key(1)).unwrap();
+        let line = cosignature(&head.body(), "w", &key(2), 1_700_000_000).unwrap();
+        let cosigned = format!("{note}{line}");
+        let witness = NoteKey::new("w", NoteAlgorithm::Cosignature, key(2).verifying_key()).unwrap();
+        assert_eq!(witness.to_string().parse::<NoteKey>().unwrap(), witness);
+        let keys = [vkey("bitproof/x", 1), witness.clone()];
+        let (_, signed) = signatures(cosigned.as_bytes(), &keys).unwrap();
+        assert_eq!(
+            signed,
+            [
+                Signed { key: &keys[0], unix_seconds: None },
+                Signed { key: &keys[1], unix_seconds: Some(1_700_000_000) }
+            ]
+        );
+        let alone = open(cosigned.as_bytes(), &keys[1..]);
+        assert!(matches!(alone, Err(NoteError::NotSigned { .. })), "{alone:?}");
+        let twice = format!("{cosigned}{line}");
+        assert!(matches!(signatures(twice.as_bytes(), &keys), Err(NoteError::Syntax { .. })));
+        for i in note.len()..cosigned.len() {
+            let mut bad = cosigned.clone().into_bytes();
+            bad[i] ^= 1;
+            let still = signatures(&bad, &keys).is_ok_and(|(_, signed)| signed.len() == 2);
+            assert!(!still, "byte {i}");
+        }
+        let as_log = NoteKey::new("w", NoteAlgorithm::Ed25519, key(2).verifying_key()).unwrap();
+        assert!(
+            signatures(cosigned.as_bytes(), &[as_log]).unwrap().1.is_empty(),
+            "another algorithm, another id"
+        );
     }
 
     #[test]
