@@ -20,9 +20,13 @@
 //! ```
 
 mod divergence;
+mod prove;
 mod replay;
 mod verify;
+mod witness;
 
 pub use divergence::{Difference, Divergence, TensorDifference};
+pub use prove::{prove, prove_growth, ProveError, Since};
 pub use replay::{replay, ReplayError, ReplayOutcome, ReplayReport, ReplayRequest};
 pub use verify::{verify, Finding, Scope, Severity, VerifyError, VerifyReport};
+pub use witness::{Witness, WitnessError};

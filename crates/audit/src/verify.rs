@@ -8,6 +8,8 @@ use bitproof_core_ledger::digest::{Content, Digest};
 use bitproof_core_ledger::events::{AuditError, AuditView, EventBody};
 use bitproof_core_ledger::files::FileError;
 use bitproof_core_ledger::inventory::{Inventory, InventoryEntry};
+use bitproof_core_ledger::keyring::Keyring;
+use bitproof_core_ledger::keys::KeyRole;
 use bitproof_core_ledger::limits::{CANON_BYTES, OBJECT_IN_MEMORY_BYTES};
 use bitproof_core_ledger::log::LogError;
 use bitproof_core_ledger::note::NoteKey;
@@ -139,7 +141,8 @@ pub fn verify(store: &Store, scope: &Scope, trusted: &[NoteKey]) -> Result<Verif
     let index = RunIndex::new(&audit);
     verifier.rows.clone_from(&index.rows);
     verifier.repeated_events(&audit);
-    let artifact_keys = enrolled_artifact_keys(&audit);
+    let keyring = audit.keyring();
+    verifier.rejected_keys(&audit, &keyring);
     let sealed: Vec<&RunRow> = match scope {
         Scope::Run(selector) => {
             if index.rows.is_empty() && verifier.report.ok() {
@@ -158,6 +161,9 @@ pub fn verify(store: &Store, scope: &Scope, trusted: &[NoteKey]) -> Result<Verif
     let mut reached = BTreeSet::new();
     for row in sealed {
         verifier.report.runs.push(row.run.clone());
+        // A model is signed before the leaf that seals its run.
+        let sealed_at = row.seal.as_ref().map_or(0, |seal| seal.leaf);
+        let artifact_keys = keyring.in_force(KeyRole::Artifact, sealed_at + 1);
         reached.extend(verifier.run(row, &artifact_keys)?);
     }
     if *scope == Scope::All {
@@ -187,16 +193,6 @@ fn limits_of_the_store(trusted: &[NoteKey]) -> Vec<String> {
     );
     limits.push("times, users and hosts: they are claims of whoever holds the key".to_owned());
     limits
-}
-
-fn enrolled_artifact_keys(audit: &AuditView) -> Vec<NoteKey> {
-    audit
-        .events()
-        .filter_map(|event| match event {
-            EventBody::KeyEnrolled { role, vkey } if role == "artifact" => vkey.parse().ok(),
-            _ => None,
-        })
-        .collect()
 }
 
 /// The content of a task's inputs as a ledger recorded it; `None` when an entry lacks one.
@@ -334,6 +330,15 @@ impl<'a> Verifier<'a> {
         }
     }
 
+    /// Events about keys that change nothing, because they do not hold.
+    fn rejected_keys(&mut self, audit: &AuditView, keyring: &Keyring) {
+        for (index, why) in keyring.rejected() {
+            let offset = audit.leaves.get(*index as usize).map(|leaf| leaf.offset);
+            let expected = "an event about a key that holds".to_owned();
+            self.find("keys", "audit/events.log", offset, expected, (*why).to_owned());
+        }
+    }
+
     fn audit_finding(&mut self, error: &AuditError) {
         let (path, offset, expected) = match error {
             AuditError::Log(LogError::Damaged { path, offset, .. }) => {
@@ -343,9 +348,9 @@ impl<'a> Verifier<'a> {
             AuditError::EventId { path, offset, .. } => {
                 (path, Some(*offset), "the digest of the event's body")
             }
-            AuditError::Head { path, .. } | AuditError::Origin { path, .. } => {
-                (path, Some(0), "a signed tree head")
-            }
+            AuditError::Head { path, .. }
+            | AuditError::Origin { path, .. }
+            | AuditError::NoKey { path, .. } => (path, Some(0), "a signed tree head"),
             AuditError::Missing { path, .. } => (path, None, "every leaf under the signed head"),
             AuditError::Root { path, .. } => (path, None, "the root that was signed"),
             AuditError::File(e) | AuditError::Log(LogError::File(e)) => (&e.path, None, "a readable file"),

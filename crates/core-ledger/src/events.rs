@@ -13,10 +13,11 @@ use crate::canon::{self, CanonError};
 use crate::chain::ChainHead;
 use crate::digest::{Content, Digest, EventKind, PlanKind, ResultKind};
 use crate::files::{FileError, Files};
-use crate::keys::PrivateKey;
+use crate::keyring::Keyring;
+use crate::keys::{KeyRole, PrivateKey};
 use crate::limits::{LEAF_BYTES, NOTE_BYTES};
 use crate::log::{self, Acknowledged, LogError, LogKind, LogWriter};
-use crate::merkle::{self, Tree};
+use crate::merkle::{self, FullTree, Tree};
 use crate::note::{self, NoteError, NoteKey, TreeHead};
 
 /// The identity of an event: the digest of its body, so that saying a thing twice appends it once.
@@ -108,6 +109,35 @@ pub enum EventBody {
         /// The object that holds the whole verdict.
         verdict: Digest<Content>,
     },
+    /// Somebody verified the store and recorded what came of it.
+    VerificationRecorded {
+        /// Whether everything that was checked held.
+        ok: bool,
+        /// The size of the log that was verified.
+        tree_size: u64,
+        /// The object that holds the whole report.
+        report: Digest<Content>,
+    },
+    /// A key takes the place of another of its role; both have signed that it does.
+    KeyRotated {
+        /// `log` or `artifact`.
+        role: String,
+        /// The old key in its text form.
+        old: String,
+        /// The new key in its text form.
+        new: String,
+        /// The signed note about it, by the old key and the new.
+        note: String,
+    },
+    /// What a key signed counts for nothing from some size of the log on.
+    KeyRevoked {
+        /// `log` or `artifact`.
+        role: String,
+        /// The key in its text form.
+        vkey: String,
+        /// The first leaf for which it may not have signed.
+        from_size: u64,
+    },
 }
 
 impl EventBody {
@@ -119,6 +149,9 @@ impl EventBody {
             Self::RunPlanned { .. } => "run-planned",
             Self::RunSealed { .. } => "run-sealed",
             Self::VerdictRecorded { .. } => "verdict-recorded",
+            Self::VerificationRecorded { .. } => "verification-recorded",
+            Self::KeyRotated { .. } => "key-rotated",
+            Self::KeyRevoked { .. } => "key-revoked",
         }
     }
 
@@ -181,6 +214,16 @@ pub enum AuditError {
         /// What is wrong.
         source: NoteError,
     },
+    /// No key that was asked for may sign a head of this size.
+    #[error("{} covers {size} leaves, and no key that may sign for them {}", path.display(), if given.is_empty() { "is in the log".to_owned() } else { format!("is {given} or took its place") })]
+    NoKey {
+        /// The head's file.
+        path: PathBuf,
+        /// The size that it claims.
+        size: u64,
+        /// The keys that were given, in their text form.
+        given: String,
+    },
     /// There are fewer leaves than the head covers.
     #[error("{} has {leaves} leaves, but its signed head covers {size}", path.display())]
     Missing {
@@ -230,6 +273,13 @@ pub struct Leaf {
     pub event: Event,
 }
 
+impl Leaf {
+    /// The bytes that the tree hashes.
+    pub fn bytes(&self) -> Vec<u8> {
+        canon::encode(&self.event)
+    }
+}
+
 /// What an audit log holds, as read from its files and held against its signed head.
 #[derive(Debug, Clone)]
 pub struct AuditView {
@@ -239,6 +289,8 @@ pub struct AuditView {
     pub head: Option<TreeHead>,
     /// The key that signed it.
     pub signer: Option<NoteKey>,
+    /// The head with its signatures, as text.
+    pub note: Option<String>,
     /// Bytes after the last complete leaf.
     pub torn_bytes: u64,
 }
@@ -246,15 +298,15 @@ pub struct AuditView {
 impl AuditView {
     /// Reads the log in `dir` and checks every leaf, the tree and the head's signature.
     ///
-    /// With `trusted` keys the head must be signed by one of them; without, by a key that the log itself enrols,
-    /// which proves nothing against somebody who owns the store.
+    /// The head must be signed by a key that the log lets in: with `trusted` keys by one of them, or one that took its place
+    /// by rotations; without, by any, which proves nothing against somebody who owns the store.
     ///
     /// # Errors
     /// [`AuditError`] with the file and, where there is one, the offset.
     pub fn read(files: &Files, dir: &Path, origin: &str, trusted: &[NoteKey]) -> Result<Self, AuditError> {
         let events_path = dir.join(EVENTS);
         if !files.exists(&events_path) && !files.exists(&dir.join(HEAD)) {
-            return Ok(Self { leaves: Vec::new(), head: None, signer: None, torn_bytes: 0 });
+            return Ok(Self { leaves: Vec::new(), head: None, signer: None, note: None, torn_bytes: 0 });
         }
         // The head comes first: whatever a writer appends meanwhile, the leaves that are read then are at least those it covers.
         let note = read_head(files, dir)?;
@@ -262,21 +314,21 @@ impl AuditView {
         let claimed = note.as_deref().map_or(0, claimed_size);
         let contents = log::read(files, &events_path, LogKind::AUDIT, Acknowledged::Records(claimed))?;
         let leaves = decode_leaves(&events_path, &contents.records)?;
-        let enrolled;
-        let keys = if trusted.is_empty() {
-            // Only what the head covers may say which keys sign it.
-            let covered = leaves.iter().take(usize::try_from(claimed).unwrap_or(usize::MAX));
-            enrolled = enrolled_log_keys(covered, origin);
-            &enrolled
-        } else {
-            trusted
-        };
-        let signed = note.map(|note| open_head(&note, dir, origin, keys)).transpose()?;
+        // Only what the head covers may say which keys sign it.
+        let ring = Keyring::of(leaves.iter().take(usize::try_from(claimed).unwrap_or(usize::MAX)));
+        let mut keys = ring.in_force(KeyRole::Log, claimed);
+        keys.retain(|key| key.name() == origin && (trusted.is_empty() || ring.descends(key, trusted)));
+        if keys.is_empty() && note.is_some() {
+            let given = trusted.iter().map(NoteKey::to_string).collect::<Vec<_>>().join(" or ");
+            return Err(AuditError::NoKey { path: dir.join(HEAD), size: claimed, given });
+        }
+        let signed = note.as_deref().map(|note| open_head(note, dir, origin, &keys)).transpose()?;
         if let Some((head, _)) = &signed {
             check_root(&events_path, &contents.records, head)?;
         }
         let (head, signer) = signed.unzip();
-        Ok(Self { leaves, head, signer, torn_bytes: contents.torn_bytes })
+        let note = note.map(|note| String::from_utf8_lossy(&note).into_owned());
+        Ok(Self { leaves, head, signer, note, torn_bytes: contents.torn_bytes })
     }
 
     /// The leaves under the signed head: what was acknowledged. The others count for nothing until a head covers them.
@@ -293,8 +345,20 @@ impl AuditView {
     pub fn root_at(&self, size: u64) -> Option<merkle::Hash> {
         let leaves = self.covered().get(..usize::try_from(size).ok()?)?;
         let mut tree = Tree::default();
-        leaves.iter().for_each(|leaf| tree.push(&canon::encode(&leaf.event)));
+        leaves.iter().for_each(|leaf| tree.push(&leaf.bytes()));
         Some(tree.root())
+    }
+
+    /// The keys that may sign for the store.
+    pub fn keyring(&self) -> Keyring {
+        Keyring::of(self.covered())
+    }
+
+    /// The tree under the head with every node, to prove from.
+    pub fn tree(&self) -> FullTree {
+        let mut tree = FullTree::default();
+        self.covered().iter().for_each(|leaf| tree.push(&leaf.bytes()));
+        tree
     }
 
     /// How many leaves no signed head covers yet.
@@ -307,17 +371,6 @@ impl AuditView {
 pub const EVENTS: &str = "events.log";
 /// The name of the file of the newest signed head.
 pub const HEAD: &str = "head";
-
-/// The keys that the log enrols for signing its heads, under its origin.
-fn enrolled_log_keys<'a>(leaves: impl Iterator<Item = &'a Leaf>, origin: &str) -> Vec<NoteKey> {
-    leaves
-        .filter_map(|leaf| match &leaf.event.body {
-            EventBody::KeyEnrolled { role, vkey } if role == "log" => vkey.parse::<NoteKey>().ok(),
-            _ => None,
-        })
-        .filter(|key| key.name() == origin)
-        .collect()
-}
 
 fn decode_leaves(path: &Path, records: &[log::Record]) -> Result<Vec<Leaf>, AuditError> {
     let decode = |record: &log::Record| {
@@ -476,7 +529,6 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::keys::KeyRole;
 
     const ORIGIN: &str = "bitproof.local/test";
 
@@ -520,7 +572,7 @@ mod tests {
         let stranger = PrivateKey::from_bytes(KeyRole::Log, &[4; 32]).note_key(ORIGIN).unwrap();
         assert!(matches!(
             AuditView::read(&Files::on_disk(), &dir.path().join("audit"), ORIGIN, &[stranger]),
-            Err(AuditError::Head { .. })
+            Err(AuditError::NoKey { size: 4, .. })
         ));
     }
 

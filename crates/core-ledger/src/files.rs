@@ -184,6 +184,18 @@ impl Files {
         self.sync_parent(dir)
     }
 
+    /// Makes a folder with those above it, and makes the names of those that were absent durable.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn create_dirs(&self, dir: &Path) -> Result<(), FileError> {
+        match dir.parent() {
+            Some(above) if !above.as_os_str().is_empty() && !self.exists(above) => self.create_dirs(above)?,
+            _ => {}
+        }
+        self.create_dir(dir)
+    }
+
     /// Makes a folder with those above it. Not durable: for what is derived, and for folders outside the store.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Ed25519 keys of a user, as PKCS#8 PEM files outside every store, one for each role.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -94,6 +95,18 @@ pub enum KeyError {
         /// Its file.
         path: PathBuf,
     },
+    /// The text that was given is not a key.
+    #[error("the text that was given as the {role} key is not an Ed25519 key in PKCS#8 PEM")]
+    MalformedText {
+        /// Its role.
+        role: KeyRole,
+    },
+    /// A key that was given as a text is not made or replaced.
+    #[error("the {role} key was given from outside: make and replace it there")]
+    Given {
+        /// Its role.
+        role: KeyRole,
+    },
     /// A role that does not exist.
     #[error("{got:?} is not a role of a key; there are log, artifact and witness")]
     UnknownRole {
@@ -161,15 +174,31 @@ impl PrivateKey {
 }
 
 /// The folder of a user's keys.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct KeyFolder {
     dir: PathBuf,
+    /// Keys that were given as PEM texts instead of files.
+    given: BTreeMap<KeyRole, Zeroizing<String>>,
+}
+
+impl fmt::Debug for KeyFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let given: Vec<_> = self.given.keys().collect();
+        f.debug_struct("KeyFolder").field("dir", &self.dir).field("given", &given).finish()
+    }
 }
 
 impl KeyFolder {
     /// The folder `dir`, which is made with the first key.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { dir, given: BTreeMap::new() }
+    }
+
+    /// The same folder with a role's key given as a PKCS#8 PEM text, as a machine without files of its own has it.
+    #[must_use]
+    pub fn with_pem(mut self, role: KeyRole, pem: String) -> Self {
+        self.given.insert(role, Zeroizing::new(pem));
+        self
     }
 
     /// Where a role's key is.
@@ -182,10 +211,16 @@ impl KeyFolder {
     /// # Errors
     /// [`KeyError::Exists`] when the role has one.
     pub fn create(&self, role: KeyRole) -> Result<PrivateKey, KeyError> {
+        self.create_at(role, self.path(role))
+    }
+
+    fn create_at(&self, role: KeyRole, path: PathBuf) -> Result<PrivateKey, KeyError> {
+        if self.given.contains_key(&role) {
+            return Err(KeyError::Given { role });
+        }
         let mut secret = Zeroizing::new([0u8; 32]);
         getrandom::fill(&mut *secret).map_err(|e| KeyError::Random(e.to_string()))?;
         let key = PrivateKey::from_bytes(role, &secret);
-        let path = self.path(role);
         let pem =
             key.key.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::Malformed { path: path.clone() })?;
         make_private_dir(&self.dir)?;
@@ -202,6 +237,50 @@ impl KeyFolder {
             Err(e) => return Err(FileError::at("create", &path)(e).into()),
         }
         Ok(key)
+    }
+
+    fn next_path(&self, role: KeyRole) -> PathBuf {
+        self.dir.join(format!("{role}.next.pem"))
+    }
+
+    /// The key that is to take the place of a role's key, made when there is none.
+    ///
+    /// # Errors
+    /// As [`KeyFolder::create`].
+    pub fn next(&self, role: KeyRole) -> Result<PrivateKey, KeyError> {
+        match self.create_at(role, self.next_path(role)) {
+            Err(KeyError::Exists { path }) => self.load_at(role, path),
+            made => made,
+        }
+    }
+
+    /// The key that is to take the place of a role's key, if a rotation has begun.
+    ///
+    /// # Errors
+    /// As [`KeyFolder::load`].
+    pub fn begun(&self, role: KeyRole) -> Result<Option<PrivateKey>, KeyError> {
+        match self.load_at(role, self.next_path(role)) {
+            Err(KeyError::Missing { .. }) => Ok(None),
+            loaded => loaded.map(Some),
+        }
+    }
+
+    /// Makes the next key the role's key and keeps the old one under its key id.
+    ///
+    /// # Errors
+    /// [`KeyError`] when a file cannot be renamed; calling it again goes on.
+    pub fn adopt_next(&self, role: KeyRole) -> Result<(), KeyError> {
+        let (current, next) = (self.path(role), self.next_path(role));
+        let id = self.load(role)?.note_key("retired")?.id_hex();
+        let retired = self.dir.join(format!("{role}.retired-{id}.pem"));
+        match fs::hard_link(&current, &retired) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(FileError::at("create", &retired)(e).into())
+            }
+            _ => {}
+        }
+        fs::rename(&next, &current).map_err(FileError::at("publish", &current))?;
+        Ok(Files::on_disk().sync_dir(&self.dir)?)
     }
 
     /// Where the head is remembered that was published last for a store.
@@ -236,7 +315,16 @@ impl KeyFolder {
     /// # Errors
     /// [`KeyError::Missing`], [`KeyError::TooOpen`] when group or world have any permission, [`KeyError::Malformed`].
     pub fn load(&self, role: KeyRole) -> Result<PrivateKey, KeyError> {
-        let path = self.path(role);
+        match self.given.get(&role) {
+            Some(pem) => {
+                let key = SigningKey::from_pkcs8_pem(pem).map_err(|_| KeyError::MalformedText { role })?;
+                Ok(PrivateKey { role, key })
+            }
+            None => self.load_at(role, self.path(role)),
+        }
+    }
+
+    fn load_at(&self, role: KeyRole, path: PathBuf) -> Result<PrivateKey, KeyError> {
         let bytes = match Files::on_disk().read_bounded(&path, KEY_FILE_BYTES) {
             Ok(bytes) => Zeroizing::new(bytes),
             Err(e) if e.is_not_found() => return Err(KeyError::Missing { role, path }),

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use bitproof_core_ledger::clock::Clock;
-use bitproof_core_ledger::events::{Actor, AuditError, EventBody, HEAD};
+use bitproof_core_ledger::events::{Actor, AuditError, AuditView, EventBody, HEAD};
 use bitproof_core_ledger::files::{FileError, Files};
+use bitproof_core_ledger::keyring::{self, Keyring};
 use bitproof_core_ledger::keys::{KeyError, KeyFolder, KeyRole, PrivateKey};
-use bitproof_core_ledger::note::{NoteError, TreeHead};
+use bitproof_core_ledger::note::{NoteError, NoteKey, TreeHead};
 use bitproof_core_ledger::signature::ARTIFACT_SIGNER;
 use bitproof_core_ledger::store::{Store, StoreError, StoreLock};
 
@@ -29,6 +30,20 @@ pub enum RecorderError {
     /// The audit log is damaged or cannot be written.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// The user's key was rotated elsewhere or revoked in this store.
+    #[error("the {role} key {} no longer signs for this store: it was replaced or revoked\n  hint: use the key that took its place, or move this one away to make a new one", path.display())]
+    KeyEnded {
+        /// Its role.
+        role: KeyRole,
+        /// Its file.
+        path: PathBuf,
+    },
+    /// A key that cannot be revoked.
+    #[error("{vkey} is not a key in force other than your own\n  hint: `bitproof audit log` shows the keys; rotate your own key first")]
+    NotInForce {
+        /// The key.
+        vkey: String,
+    },
     /// There are runs, but no signed head.
     #[error("{} is missing, but the store holds runs\n  hint: restore the audit folder from a copy", path.display())]
     HeadMissing {
@@ -94,23 +109,109 @@ impl<'a> Recorder<'a> {
         let (log_key, artifact_key) = (key(KeyRole::Log)?, key(KeyRole::Artifact)?);
         let (store, new_store) = Store::open_or_create(files, root)?;
         let writer = store.join_writers()?;
-        let log_vkey = log_key.note_key(&store.origin())?;
-        let actor = Actor { key_id: log_vkey.id_hex(), user: user.to_owned(), host: host.to_owned() };
-        let enrolled = |role: KeyRole, vkey: String| EventBody::KeyEnrolled { role: role.to_string(), vkey };
-        let opening = [
-            EventBody::StoreCreated { store: store.description() },
-            enrolled(KeyRole::Log, log_vkey.to_string()),
-            enrolled(KeyRole::Artifact, artifact_key.note_key(ARTIFACT_SIGNER)?.to_string()),
-        ];
-        let recorder =
+        let key_id = log_key.note_key(&store.origin())?.id_hex();
+        let actor = Actor { key_id, user: user.to_owned(), host: host.to_owned() };
+        let mut recorder =
             Self { keys, store, artifact_key, new_keys, new_store, log_key, actor, clock, _writer: writer };
-        recorder.check_log()?;
+        let view = recorder.checked_log()?;
+        let keyring = view.keyring();
+        let mut opening = vec![EventBody::StoreCreated { store: recorder.store.description() }];
+        for role in [KeyRole::Log, KeyRole::Artifact] {
+            recorder.end_rotation(role, &keyring)?;
+            let key = recorder.public(role)?;
+            match keyring.spans().iter().find(|span| span.role == role && span.key == key) {
+                None => {
+                    opening.push(EventBody::KeyEnrolled { role: role.to_string(), vkey: key.to_string() })
+                }
+                Some(span) if span.until.is_some() => {
+                    return Err(RecorderError::KeyEnded { role, path: keys.path(role) })
+                }
+                Some(_) => {}
+            }
+        }
         recorder.record(&opening)?;
         Ok(recorder)
     }
 
+    /// The name under which a role's key signs for this store.
+    fn key_name(&self, role: KeyRole) -> String {
+        match role {
+            KeyRole::Log => self.store.origin(),
+            KeyRole::Artifact | KeyRole::Witness => ARTIFACT_SIGNER.to_owned(),
+        }
+    }
+
+    fn own(&self, role: KeyRole) -> &PrivateKey {
+        match role {
+            KeyRole::Log => &self.log_key,
+            KeyRole::Artifact | KeyRole::Witness => &self.artifact_key,
+        }
+    }
+
+    fn public(&self, role: KeyRole) -> Result<NoteKey, NoteError> {
+        self.own(role).note_key(&self.key_name(role))
+    }
+
+    fn take(&mut self, role: KeyRole, key: PrivateKey) -> Result<(), RecorderError> {
+        match role {
+            KeyRole::Log => {
+                self.actor.key_id = key.note_key(&self.store.origin())?.id_hex();
+                self.log_key = key;
+            }
+            KeyRole::Artifact | KeyRole::Witness => self.artifact_key = key,
+        }
+        Ok(())
+    }
+
+    /// A rotation that the log has, but whose process was stopped before the new key took the old one's name.
+    fn end_rotation(&mut self, role: KeyRole, keyring: &Keyring) -> Result<(), RecorderError> {
+        let Some(next) = self.keys.begun(role)? else { return Ok(()) };
+        let public = next.note_key(&self.key_name(role))?;
+        if keyring.in_force(role, u64::MAX).contains(&public) {
+            self.keys.adopt_next(role)?;
+            self.take(role, next)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces a role's key by a new one: an event that both have signed, then the files.
+    ///
+    /// # Errors
+    /// [`RecorderError`]; calling it again goes on.
+    pub fn rotate(&mut self, role: KeyRole) -> Result<NoteKey, RecorderError> {
+        let next = self.keys.next(role)?;
+        let event = keyring::rotation(self.own(role), &next, &self.key_name(role))?;
+        let public = next.note_key(&self.key_name(role))?;
+        if role == KeyRole::Log {
+            // The head that covers the rotation is signed by the new key.
+            self.take(role, next)?;
+            self.record(&[event])?;
+        } else {
+            self.record(&[event])?;
+            self.take(role, next)?;
+        }
+        self.keys.adopt_next(role)?;
+        Ok(public)
+    }
+
+    /// Declares that what a key signed for a log of more than `from_size` leaves counts for nothing. The key in use is rotated
+    /// first.
+    ///
+    /// # Errors
+    /// [`RecorderError::NotInForce`] for a key that is not in force, or is the one in use.
+    pub fn revoke(&self, key: &NoteKey, from_size: u64) -> Result<(), RecorderError> {
+        let keyring = self.store.read_audit(&[])?.keyring();
+        let span = keyring.spans().iter().find(|span| span.key == *key && span.until.is_none());
+        let role = match span {
+            Some(span) if self.public(span.role)? != *key => span.role,
+            _ => return Err(RecorderError::NotInForce { vkey: key.to_string() }),
+        };
+        self.record(&[EventBody::KeyRevoked { role: role.to_string(), vkey: key.to_string(), from_size }])?;
+        Ok(())
+    }
+
     /// The owner's key must not sign a log that somebody else rewrote, or began anew in the files of another.
-    fn check_log(&self) -> Result<(), RecorderError> {
+    fn checked_log(&self) -> Result<AuditView, RecorderError> {
         // The memory comes first: what another process publishes meanwhile, the log has too.
         let remembered = self.keys.remembered_head(self.store.id());
         let view = self.store.read_audit(&[])?;
@@ -124,14 +225,11 @@ impl<'a> Recorder<'a> {
                 return Err(RecorderError::NotContinued { store, size: last.size, memory });
             }
         }
-        let first = view.events().next();
         let expected = EventBody::StoreCreated { store: self.store.description() };
-        match first {
-            Some(first) if *first != expected => {
-                Err(RecorderError::Description { path: self.store.root().join("store.toml") })
-            }
-            _ => Ok(()),
+        if view.events().next().is_some_and(|first| *first != expected) {
+            return Err(RecorderError::Description { path: self.store.root().join("store.toml") });
         }
+        Ok(view)
     }
 
     /// Appends the events that are not in the log yet and publishes a signed head over all of them.

@@ -377,6 +377,8 @@ pub struct Seal {
     pub succeeded: bool,
     /// When, as the host claimed.
     pub claimed_unix_seconds: u64,
+    /// The index of its leaf in the log.
+    pub leaf: u64,
 }
 
 /// A verdict as the audit log holds it.
@@ -449,7 +451,7 @@ impl RunIndex {
     /// Folds an audit log.
     pub fn new(audit: &AuditView) -> Self {
         let mut rows: Vec<RunRow> = Vec::new();
-        for leaf in audit.covered() {
+        for (index, leaf) in audit.covered().iter().enumerate() {
             match &leaf.event.body {
                 EventBody::RunPlanned { run, uid, plan } => {
                     // What was said first stands; `verify` reports who says it again.
@@ -466,6 +468,7 @@ impl RunIndex {
                             inventory: *inventory,
                             succeeded: *succeeded,
                             claimed_unix_seconds: leaf.event.claimed_unix_seconds,
+                            leaf: index as u64,
                         });
                     }
                 }
@@ -480,7 +483,11 @@ impl RunIndex {
                         });
                     }
                 }
-                EventBody::StoreCreated { .. } | EventBody::KeyEnrolled { .. } => {}
+                EventBody::StoreCreated { .. }
+                | EventBody::KeyEnrolled { .. }
+                | EventBody::VerificationRecorded { .. }
+                | EventBody::KeyRotated { .. }
+                | EventBody::KeyRevoked { .. } => {}
             }
         }
         Self { rows }
@@ -551,6 +558,7 @@ mod tests {
             inventory: Digest::from_bytes([0; 32]),
             succeeded: true,
             claimed_unix_seconds: 0,
+            leaf: 0,
         });
         let verdict = |outcome: &str| RecordedVerdict {
             policy: Some(0),

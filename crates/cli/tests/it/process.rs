@@ -46,7 +46,7 @@ fn another_key_is_refused_by_vkey() {
     // The same key under another name is another signer.
     let (exit, text) = project.answer(&["verify", "--vkey", &own]);
     assert_eq!(exit, 1, "{text}");
-    assert!(text.contains("the note is not signed by bitproof.local/log"), "{text}");
+    assert!(text.contains("no key that may sign for them is bitproof.local/log"), "{text}");
     own.truncate(20);
     assert_eq!(project.answer(&["verify", "--vkey", &own]).0, 2);
 }
@@ -321,7 +321,7 @@ fn keys_are_made_listed_and_never_overwritten() {
     let made = project.json(&["key", "new", "log"], 0);
     assert_eq!(project.json(&["key", "show", "log"], 0)["vkey"], made["vkey"]);
     assert_eq!(project.answer(&["key", "new", "log"]).0, 2);
-    assert_eq!(project.answer(&["key", "new", "witness"]).0, 2);
+    assert_eq!(project.answer(&["key", "new", "approver"]).0, 2);
     assert_eq!(project.answer(&["key", "show", "artifact"]).0, 2);
     use std::os::unix::fs::PermissionsExt as _;
     let path = made["path"].as_str().unwrap();

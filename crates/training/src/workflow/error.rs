@@ -138,7 +138,11 @@ impl WorkflowError {
             | Self::Plan(_)
             | Self::Judge(JudgeError::Budget { .. }) => FailureKind::Usage,
             Self::Recorder(RecorderError::Key(
-                KeyError::TooOpen { .. } | KeyError::Malformed { .. } | KeyError::Exists { .. },
+                KeyError::TooOpen { .. }
+                | KeyError::Malformed { .. }
+                | KeyError::MalformedText { .. }
+                | KeyError::Given { .. }
+                | KeyError::Exists { .. },
             )) => FailureKind::Usage,
             Self::Recorder(error) => match error {
                 RecorderError::File(_) | RecorderError::Key(_) | RecorderError::Note(_) => {
@@ -146,6 +150,7 @@ impl WorkflowError {
                 }
                 RecorderError::Store(error) => store_kind(error),
                 RecorderError::Audit(error) => audit_kind(error),
+                RecorderError::KeyEnded { .. } | RecorderError::NotInForce { .. } => FailureKind::Usage,
                 RecorderError::Description { .. }
                 | RecorderError::HeadMissing { .. }
                 | RecorderError::NotContinued { .. } => FailureKind::No,
