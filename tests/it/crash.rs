@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use bitproof_audit::{verify, Scope};
+use bitproof_audit::{verify, Anchors, Scope};
 use bitproof_core_ledger::files::Files;
+use bitproof_core_ledger::keys::KeyRole;
 use bitproof_core_ledger::storage::sim::{Fault, Left, SimDisk};
 use bitproof_tests::Project;
 use bitproof_training::run_folder::RunIndex;
@@ -76,7 +78,7 @@ fn check(bench: Bench, disk: &SimDisk, reference: &RunReport, acknowledged: bool
     );
     let store =
         bitproof_core_ledger::Store::open(&Files::on(disk.clone()), &bench.project.store_root()).unwrap();
-    let verified = verify(&store, &Scope::All, &[]).unwrap();
+    let verified = verify(&store, &Scope::All, &Anchors::default()).unwrap();
     assert!(verified.ok(), "{what}: {:?}", verified.findings);
     let audit = store.read_audit(&[]).unwrap();
     let mut times = BTreeMap::new();
@@ -126,6 +128,66 @@ fn a_stop_at_any_write_or_sync_loses_nothing_that_was_acknowledged() {
     }
     println!("crash simulation: operations {start} to {end}, {points} stops, {disks} disks");
     assert!(points > 300 && disks > 600, "{points} stops, {disks} disks");
+}
+
+/// The files of a folder, and a folder made to hold just these.
+fn files_of(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+fn restore(dir: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) {
+    files_of(dir)
+        .keys()
+        .filter(|path| !files.contains_key(*path))
+        .for_each(|path| fs::remove_file(path).unwrap());
+    for (path, bytes) in files {
+        fs::write(path, bytes).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+#[test]
+fn a_rotation_that_is_stopped_leaves_a_key_that_signs() {
+    let bench = Bench::new();
+    let whole = bench.disk();
+    let (bench, report) = bench.run(&whole);
+    report.unwrap();
+    let keys = bench.project.path().join("keys");
+    let (before, heads) = (files_of(&keys), remembered(&bench.project));
+    let (mut disks, mut rotated) = (0, BTreeMap::from([(true, 0), (false, 0)]));
+    for role in [KeyRole::Log, KeyRole::Artifact] {
+        for n in 0.. {
+            restore(&keys, &before);
+            remember(&bench.project, &heads);
+            let disk = whole.after(Left::Kept);
+            let start = disk.operations();
+            let disk = disk.failing(start + n, Fault::PowerOff);
+            let done = bench.project.recorder_on(&Files::on(disk.clone())).and_then(|mut r| r.rotate(role));
+            let (stopped, heads) = (files_of(&keys), remembered(&bench.project));
+            for left in disk.crashes() {
+                restore(&keys, &stopped);
+                remember(&bench.project, &heads);
+                let after = Files::on(disk.after(left));
+                let what = format!("{role} key, operation {n}, {left:?}");
+                let recorder = bench.project.recorder_on(&after).unwrap_or_else(|e| panic!("{what}: {e}"));
+                recorder.record(&[]).unwrap();
+                let ring = recorder.store.read_audit(&[]).unwrap().keyring();
+                let in_force = ring.in_force(role, u64::MAX);
+                assert_eq!(in_force.len(), 1, "{what}: {in_force:?}");
+                assert!(ring.rejected().is_empty(), "{what}");
+                let new = ring.spans().iter().any(|span| span.replaced.is_some());
+                assert!(new || done.is_err(), "{what}: an acknowledged rotation is gone");
+                *rotated.entry(new).or_insert(0) += 1;
+                disks += 1;
+            }
+            if disk.operations() < start + n {
+                break;
+            }
+        }
+    }
+    println!("crash simulation of rotations: {disks} disks, {rotated:?} with the new key");
+    assert!(disks > 60 && rotated.values().all(|&n| n > 10), "{disks} {rotated:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use bitproof_audit::{verify, Scope};
+use bitproof_audit::{verify, Anchors, Scope};
 use bitproof_core_ledger::canon;
 use bitproof_core_ledger::clock::FixedClock;
 use bitproof_core_ledger::events::{Actor, Event, EventBody, VerdictKind, EVENTS, HEAD};
@@ -29,7 +29,7 @@ fn status(project: &Project, run: &str) -> &'static str {
 }
 
 fn verified(project: &Project) -> Vec<String> {
-    let report = verify(&project.store(), &Scope::All, &[]).unwrap();
+    let report = verify(&project.store(), &Scope::All, &Anchors::default()).unwrap();
     report.findings.iter().map(ToString::to_string).collect()
 }
 
@@ -241,6 +241,6 @@ fn stray_files_among_the_runs_stop_nothing() {
     fs::create_dir(project.store_root().join("runs/small-7")).unwrap();
     assert_eq!(project.run(&project.request(&[])).unwrap().run, "small-8");
     let store: Store = project.store();
-    let report = verify(&store, &Scope::All, &[]).unwrap();
+    let report = verify(&store, &Scope::All, &Anchors::default()).unwrap();
     assert!(report.ok() && report.unreferenced.iter().any(|path| path == "runs/small-7"), "{report:?}");
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
-use bitproof_audit::{replay, verify, Difference, ReplayOutcome, ReplayReport, ReplayRequest, Scope};
+use bitproof_audit::{
+    replay, verify, Anchors, Difference, ReplayOutcome, ReplayReport, ReplayRequest, Scope,
+};
 use bitproof_core_ledger::events::EventBody;
 use bitproof_core_ledger::files::Files;
 use bitproof_scheduler::dispatch::Execution;
@@ -93,7 +95,7 @@ fn another_learning_rate_in_a_consistently_remade_plan_diverges_at_the_model() {
         let train = spec.tasks.iter_mut().find(|t| t.id.0 == "train").unwrap();
         train.params.insert("learning_rate".to_owned(), ParamValue::float(0.06));
     });
-    let verified = verify(&project.store(), &Scope::Run(run.clone()), &[]).unwrap();
+    let verified = verify(&project.store(), &Scope::Run(run.clone()), &Anchors::default()).unwrap();
     assert!(verified.ok(), "the forgery is consistent: {:?}", verified.findings);
     let report = replay_run(&project, &run);
     assert_eq!(report.outcome, ReplayOutcome::Diverged);

@@ -10,7 +10,7 @@ use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::keys::KeyFolder;
 use bitproof_core_ledger::Store;
 use bitproof_telemetry::Collector;
-use bitproof_training::recorder::Recorder;
+use bitproof_training::recorder::{Recorder, RecorderError};
 use bitproof_training::workflow::{self, prepare, RunReport, RunRequest, Surroundings, WorkflowError};
 use tempfile::TempDir;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -119,6 +119,18 @@ impl Project {
         Store::open(&self.files, &self.store_root()).expect("something was run")
     }
 
+    /// The files of its store that are evidence, sorted.
+    ///
+    /// # Panics
+    /// When the store cannot be listed.
+    pub fn evidence(&self) -> Vec<PathBuf> {
+        let files = self.files.files_below(&self.store_root()).expect("the store can be listed");
+        // Locks are empty, and the staging folder holds no evidence.
+        let names = files.into_iter().map(|(name, _)| name);
+        let evidence = names.filter(|name| !name.starts_with("lock/") && !name.starts_with("tmp/"));
+        evidence.map(|name| self.store_root().join(name)).collect()
+    }
+
     /// A request for its pipeline, with keys changed.
     pub fn request(&self, overrides: &[(&str, &str)]) -> RunRequest {
         RunRequest {
@@ -157,14 +169,14 @@ impl Project {
     /// # Panics
     /// When the store is damaged.
     pub fn recorder(&self) -> Recorder<'_> {
-        Recorder::open(
-            &self.files,
-            &self.store_root(),
-            &self.keys,
-            &FixedClock(1_700_000_000),
-            "tester",
-            "host",
-        )
-        .expect("the store is whole")
+        self.recorder_on(&self.files).expect("the store is whole")
+    }
+
+    /// The store on another storage, open for recording with the project's keys.
+    ///
+    /// # Errors
+    /// [`RecorderError`].
+    pub fn recorder_on(&self, files: &Files) -> Result<Recorder<'_>, RecorderError> {
+        Recorder::open(files, &self.store_root(), &self.keys, &FixedClock(1_700_000_000), "tester", "host")
     }
 }

@@ -1,7 +1,7 @@
 //! Judges what is on disk: verification of evidence, and replay of whole runs.
 //!
 //! # Invariants
-//! - No byte is trusted that was not hashed, and no store is written to.
+//! - No byte is trusted that was not hashed, and no store is written to but by [`record()`].
 //! - Corruption is a finding with a file and an offset, never a panic.
 //! - What cannot be shown from the store alone is said ([`VerifyReport::not_provable_here`]).
 //!
@@ -9,24 +9,30 @@
 //! [`verify()`] checks a run's evidence and the audit log; [`replay()`] executes a run again and compares the bits.
 //!
 //! ```no_run
-//! use bitproof_audit::{verify, Scope};
+//! use bitproof_audit::{verify, Anchors, Scope};
 //! use bitproof_core_ledger::files::Files;
 //! use bitproof_core_ledger::Store;
 //!
 //! let store = Store::open(&Files::on_disk(), std::path::Path::new(".bitproof"))?;
-//! let report = verify(&store, &Scope::Run("latest".into()), &[])?;
+//! let report = verify(&store, &Scope::Run("latest".into()), &Anchors::default())?;
 //! assert!(report.ok(), "{:?}", report.findings);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod anchors;
 mod divergence;
 mod prove;
+mod record;
 mod replay;
+mod report;
 mod verify;
 mod witness;
 
+pub use anchors::{read_head, AnchorError, Anchors, WitnessPolicy};
 pub use divergence::{Difference, Divergence, TensorDifference};
 pub use prove::{prove, prove_growth, ProveError, Since};
+pub use record::record;
 pub use replay::{replay, ReplayError, ReplayOutcome, ReplayReport, ReplayRequest};
-pub use verify::{verify, Finding, Scope, Severity, VerifyError, VerifyReport};
+pub use report::{Finding, Scope, Severity, VerifyReport};
+pub use verify::{verify, VerifyError};
 pub use witness::{Witness, WitnessError};

@@ -17,8 +17,10 @@ use bitproof_training::run_folder::{RunError, RunFolder};
 use bitproof_training::stages;
 use bitproof_training::workflow::{execute_task, DataFiles};
 
+use crate::anchors::Anchors;
 use crate::divergence::{Difference, Divergence};
-use crate::verify::{self, Finding, Scope, VerifyError};
+use crate::report::{Finding, Scope};
+use crate::verify::{self, VerifyError};
 
 /// What is to be replayed, and on what.
 #[derive(Debug, Clone)]
@@ -122,7 +124,7 @@ pub enum ReplayError {
 /// [`ReplayError`]; in particular when the evidence does not verify, which is not a divergence.
 #[tracing::instrument(level = "info", skip_all, fields(run = request.run))]
 pub fn replay(store: &Store, request: &ReplayRequest) -> Result<ReplayReport, ReplayError> {
-    let report = verify::verify(store, &Scope::Run(request.run.clone()), &[])?;
+    let report = verify::verify(store, &Scope::Run(request.run.clone()), &Anchors::default())?;
     if !report.ok() {
         return Err(ReplayError::Damaged { findings: report.findings });
     }

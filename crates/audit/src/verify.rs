@@ -1,7 +1,6 @@
 //! Verification: every byte of a run's evidence is hashed and held against what the signed audit log says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::Path;
 
 use bitproof_core_ledger::digest::{Content, Digest};
@@ -27,82 +26,8 @@ use bitproof_training::run_folder::{
 };
 use bitproof_training::workflow::closure;
 
-/// What is to be verified. The audit log always is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    /// One run, by name or selector.
-    Run(String),
-    /// Every run and every object.
-    All,
-}
-
-/// How grave a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Worth knowing; verification still holds.
-    Note,
-    /// Evidence is not what was signed.
-    Error,
-}
-
-/// One thing that verification has to say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// The check that found it.
-    pub check: &'static str,
-    /// How grave it is.
-    pub severity: Severity,
-    /// The file, relative to the store.
-    pub path: String,
-    /// Where in the file, as near as the evidence tells.
-    pub offset: Option<u64>,
-    /// What was expected.
-    pub expected: String,
-    /// What was found.
-    pub got: String,
-    /// What to do.
-    pub hint: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.path)?;
-        if let Some(offset) = self.offset {
-            write!(f, " at byte {offset}")?;
-        }
-        write!(f, ": {}: expected {}, got {}", self.check, self.expected, self.got)
-    }
-}
-
-/// What was verified and what was found.
-#[derive(Debug, Clone)]
-pub struct VerifyReport {
-    /// The runs that were verified.
-    pub runs: Vec<String>,
-    /// How many bytes were hashed.
-    pub bytes_hashed: u64,
-    /// How many files and objects were hashed.
-    pub files_hashed: u64,
-    /// The size of the audit log under its signed head.
-    pub tree_size: u64,
-    /// The root of the audit log in base64; empty when there is no valid head.
-    pub tree_root: String,
-    /// The key that signed the head, in its text form; empty when there is no valid head.
-    pub signed_by: String,
-    /// What is wrong or worth knowing.
-    pub findings: Vec<Finding>,
-    /// Files that no run and no event reaches; only looked for with [`Scope::All`].
-    pub unreferenced: Vec<String>,
-    /// What the store alone cannot show.
-    pub not_provable_here: Vec<String>,
-}
-
-impl VerifyReport {
-    /// Whether everything that was checked holds.
-    pub fn ok(&self) -> bool {
-        self.findings.iter().all(|f| f.severity < Severity::Error)
-    }
-}
+use crate::anchors::Anchors;
+use crate::report::{Finding, Scope, Severity, VerifyReport};
 
 /// A verification that could not be done at all.
 #[derive(Debug, thiserror::Error)]
@@ -127,17 +52,20 @@ pub enum VerifyError {
 
 /// Verifies the audit log and, by scope, a run or everything. Writes nothing.
 ///
-/// `trusted` keys come from outside; without them the key is taken from the store, which the report says.
+/// What was brought from outside is in `anchors`; without them the key is taken from the store, which the report says.
 ///
 /// # Errors
 /// [`VerifyError`] when the run does not exist, is incomplete, or the file system fails. Damage is not an error but
 /// a finding.
 #[tracing::instrument(level = "info", skip_all)]
-pub fn verify(store: &Store, scope: &Scope, trusted: &[NoteKey]) -> Result<VerifyReport, VerifyError> {
+pub fn verify(store: &Store, scope: &Scope, anchors: &Anchors) -> Result<VerifyReport, VerifyError> {
     let mut verifier = Verifier::new(store);
-    let Some(audit) = verifier.audit_log(trusted) else {
+    let Some(audit) = verifier.audit_log(&anchors.keys) else {
         return Ok(verifier.report);
     };
+    let origin = store.origin();
+    let mut judged = anchors.judge_pins(&audit, &origin);
+    verifier.report.findings.append(&mut judged.findings);
     let index = RunIndex::new(&audit);
     verifier.rows.clone_from(&index.rows);
     verifier.repeated_events(&audit);
@@ -158,19 +86,23 @@ pub fn verify(store: &Store, scope: &Scope, trusted: &[NoteKey]) -> Result<Verif
         }
         Scope::All => index.rows.iter().filter(|row| row.seal.is_some()).collect(),
     };
-    let mut reached = BTreeSet::new();
+    let mut reached = verifier.recorded_reports(&audit);
+    let mut sealed_leaves = 0;
     for row in sealed {
         verifier.report.runs.push(row.run.clone());
         // A model is signed before the leaf that seals its run.
         let sealed_at = row.seal.as_ref().map_or(0, |seal| seal.leaf);
+        sealed_leaves = sealed_leaves.max(sealed_at + 1);
         let artifact_keys = keyring.in_force(KeyRole::Artifact, sealed_at + 1);
         reached.extend(verifier.run(row, &artifact_keys)?);
     }
     if *scope == Scope::All {
         verifier.everything_else(&index, &reached)?;
     }
+    anchors.judge_witnesses(&audit, &origin, sealed_leaves, &mut judged);
     let mut report = verifier.report;
-    report.not_provable_here.extend(limits_of_the_store(trusted));
+    report.findings.append(&mut judged.findings);
+    report.not_provable_here = anchors.limits(&audit, &judged);
     tracing::info!(
         ok = report.ok(),
         bytes = report.bytes_hashed,
@@ -178,21 +110,6 @@ pub fn verify(store: &Store, scope: &Scope, trusted: &[NoteKey]) -> Result<Verif
         "verified"
     );
     Ok(report)
-}
-
-fn limits_of_the_store(trusted: &[NoteKey]) -> Vec<String> {
-    let mut limits = Vec::new();
-    if trusted.is_empty() {
-        limits.push(
-            "that the log's key is its owner's: it is taken from the store itself; give --vkey".to_owned(),
-        );
-    }
-    limits.push(
-        "that no newer state was cut off and no older copy put back: compare the tree's size and root with a copy kept elsewhere"
-            .to_owned(),
-    );
-    limits.push("times, users and hosts: they are claims of whoever holds the key".to_owned());
-    limits
 }
 
 /// The content of a task's inputs as a ledger recorded it; `None` when an entry lacks one.
@@ -237,6 +154,9 @@ impl<'a> Verifier<'a> {
     fn find(&mut self, check: &'static str, path: &str, offset: Option<u64>, expected: String, got: String) {
         let hint = "restore the file from a copy; the runs that reach it prove nothing until then".to_owned();
         let path = path.to_owned();
+        // What is said may be recorded, and no path of a machine ever is.
+        let root = format!("{}/", self.store.root().display());
+        let (expected, got) = (expected.replace(&root, ""), got.replace(&root, ""));
         let finding = Finding { check, severity: Severity::Error, path, offset, expected, got, hint };
         tracing::warn!(%finding, "verification found");
         self.report.findings.push(finding);
@@ -328,6 +248,23 @@ impl<'a> Verifier<'a> {
                 self.find("once", "audit/events.log", Some(leaf.offset), expected, format!("{said} again"));
             }
         }
+    }
+
+    /// The reports of earlier verifications: each is held against its leaf.
+    fn recorded_reports(&mut self, audit: &AuditView) -> BTreeSet<ObjectId> {
+        let mut reached = BTreeSet::new();
+        for event in audit.events() {
+            let EventBody::VerificationRecorded { ok, tree_size, report } = event else { continue };
+            reached.insert(*report);
+            let Some(bytes) = self.object(report) else { continue };
+            let parsed: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
+            let said = parsed.map(|report| (report["ok"].as_bool(), report["tree_size"].as_u64()));
+            if said != Some((Some(*ok), Some(*tree_size))) {
+                let expected = format!("a report with ok {ok} and tree_size {tree_size}, as its leaf says");
+                self.find("report", &object_path(report), None, expected, "another".to_owned());
+            }
+        }
+        reached
     }
 
     /// Events about keys that change nothing, because they do not hold.

@@ -85,7 +85,10 @@ pub(crate) enum Command {
     /// Judge a run by its gates against a baseline, and record the verdicts.
     #[command(after_help = "Example:\n  bitproof gate latest --baseline digits-1")]
     Gate(Gate),
-    /// Make, list and show the keys that sign.
+    /// Show the audit log, and prove to others what it holds and that it only grew.
+    #[command(subcommand, after_help = "Example:\n  bitproof audit prove latest -o run.proof")]
+    Audit(Audit),
+    /// Make, list, show and replace the keys that sign.
     #[command(subcommand, after_help = "Example:\n  bitproof key list")]
     Key(Key),
     /// Print a completion script.
@@ -185,9 +188,18 @@ pub(crate) struct Verify {
     /// Verify every run and every object, and list what nothing reaches.
     #[arg(long)]
     pub(crate) all: bool,
-    /// Demand that the tree head is signed by this key: its text form, or a file that holds it.
+    /// Demand that the tree head is signed by this key, or one that took its place: its text form, or a file that holds it.
     #[arg(long, value_name = "KEY")]
-    pub(crate) vkey: Option<String>,
+    pub(crate) vkey: Vec<String>,
+    /// Demand that the log continues this tree head: a file that was kept of `bitproof audit head`.
+    #[arg(long, value_name = "HEAD")]
+    pub(crate) pin: Vec<PathBuf>,
+    /// Demand that enough witnesses have seen the runs: a file with `threshold`, `witnesses` and `cosigned`.
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) witness: Option<PathBuf>,
+    /// Keep the report as an object and record it in the audit log.
+    #[arg(long)]
+    pub(crate) record: bool,
 }
 
 #[derive(Debug, Args)]
@@ -241,15 +253,87 @@ pub(crate) enum Key {
     /// Make the key of a role.
     #[command(after_help = "Example:\n  bitproof key new log")]
     New {
-        /// `log` signs tree heads, `artifact` signs models and manifests.
+        /// `log` signs tree heads, `artifact` signs models and manifests, `witness` cosigns other people's heads.
         role: String,
     },
     /// List the keys.
     List,
     /// Show a key's public half.
     Show {
+        /// `log`, `artifact` or `witness`.
+        role: String,
+    },
+    /// Replace a role's key by a new one, and record it signed by both.
+    #[command(after_help = "Example:\n  bitproof key rotate log")]
+    Rotate {
         /// `log` or `artifact`.
         role: String,
+    },
+    /// Record that what a key signed for a larger log than some counts for nothing.
+    #[command(after_help = "Example:\n  bitproof key revoke old-key.vkey --from-size 120")]
+    Revoke {
+        /// The key: its text form, or a file that holds it.
+        key: String,
+        /// The largest log for which its signatures count; the present one when none is given.
+        #[arg(long, value_name = "N")]
+        from_size: Option<u64>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// List the events.
+    #[command(after_help = "Example:\n  bitproof audit log --json")]
+    Log,
+    /// Print the newest signed tree head, to be kept elsewhere and given to `verify --pin`.
+    #[command(after_help = "Example:\n  bitproof audit head > kept.head")]
+    Head,
+    /// Prove that the log holds a run's seal, a finding or an event.
+    #[command(after_help = "Example:\n  bitproof audit prove digits-1 -o digits-1.proof")]
+    Prove {
+        /// A run, the beginning of an event's id, or the beginning of the name of a verdict's or report's object.
+        of: String,
+        /// Write the proof to this new file instead of standard output.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Check a proof with a key alone, without a store.
+    #[command(after_help = "Example:\n  bitproof audit check digits-1.proof --vkey log.vkey")]
+    Check {
+        /// A file by `audit prove` or `audit consistency`.
+        proof: PathBuf,
+        /// The log's key: its text form, or a file that holds it.
+        #[arg(long, value_name = "KEY")]
+        vkey: String,
+        /// The tree head that a proof by `audit consistency` begins at.
+        #[arg(long, value_name = "HEAD")]
+        pin: Option<PathBuf>,
+    },
+    /// Prove that the log has only grown since a tree head.
+    #[command(after_help = "Example:\n  bitproof audit consistency kept.head -o grown.proof")]
+    Consistency {
+        /// A file with a tree head, or a number of leaves; 0 for somebody who has seen nothing yet.
+        since: String,
+        /// Write the proof to this new file instead of standard output.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Cosign a log's head as a witness, if the log continues what this witness saw.
+    #[command(
+        after_help = "Example:\n  bitproof audit witness grown.proof --vkey log.vkey -o cosigned.head"
+    )]
+    Witness {
+        /// A file by `audit consistency`.
+        proof: PathBuf,
+        /// The log's key: its text form, or a file that holds it.
+        #[arg(long, value_name = "KEY")]
+        vkey: String,
+        /// Where this witness remembers the head that it saw last; a file for each log beside the keys when none is given.
+        #[arg(long, value_name = "FILE")]
+        state: Option<PathBuf>,
+        /// Write the cosigned head to this file instead of standard output.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
 }
 

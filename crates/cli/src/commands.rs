@@ -4,6 +4,7 @@ use crate::args::Command;
 use crate::context::App;
 use crate::exit::{Exit, Failure};
 
+mod audit;
 mod compare;
 mod completions;
 mod gate;
@@ -28,6 +29,7 @@ pub(crate) fn dispatch(app: &App, command: Command) -> Result<Exit, Failure> {
         Command::Show(args) => show::execute(app, &args),
         Command::Compare(args) => compare::execute(app, &args),
         Command::Gate(args) => gate::execute(app, &args),
+        Command::Audit(args) => audit::execute(app, &args),
         Command::Key(args) => key::execute(app, &args),
         Command::Completions { shell } => completions::execute(shell),
     }

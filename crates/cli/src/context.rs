@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use bitproof_core_ledger::clock::SystemClock;
 use bitproof_core_ledger::files::Files;
-use bitproof_core_ledger::keys::KeyFolder;
+use bitproof_core_ledger::keys::{KeyFolder, KeyRole};
 use bitproof_core_ledger::store::{Store, STORE_DIR};
 use bitproof_kernels::Isa;
 use bitproof_telemetry::Collector;
+use bitproof_training::recorder::Recorder;
 use bitproof_training::workflow::Surroundings;
 use clap::error::ErrorKind;
 use clap::Parser as _;
@@ -163,12 +164,22 @@ impl App {
         let dir = environment("BITPROOF_CONFIG_DIR")
             .map(PathBuf::from)
             .or_else(|| user_dir("XDG_CONFIG_HOME", ".config"));
-        match dir {
-            Some(dir) => Ok(KeyFolder::new(dir.join("keys"))),
-            None => {
-                Err(Failure::usage("there is no place for keys\n  hint: set HOME or BITPROOF_CONFIG_DIR"))
+        let dir = dir.ok_or_else(|| {
+            Failure::usage("there is no place for keys\n  hint: set HOME or BITPROOF_CONFIG_DIR")
+        })?;
+        let mut keys = KeyFolder::new(dir.join("keys"));
+        for role in KeyRole::ALL {
+            if let Some(pem) = environment(&format!("BITPROOF_{}_KEY", role.name().to_uppercase())) {
+                keys = keys.with_pem(role, pem);
             }
         }
+        Ok(keys)
+    }
+
+    /// The store at hand, open for recording with the user's keys.
+    pub(crate) fn recorder<'k>(&self, store: &Store, keys: &'k KeyFolder) -> Result<Recorder<'k>, Failure> {
+        let host = bitproof_training::evidence::host_name();
+        Ok(Recorder::open(store.files(), store.root(), keys, &SystemClock, &user(), &host)?)
     }
 
     /// What a run needs of its surroundings, with the store at `store_root`.
@@ -229,6 +240,6 @@ fn user_dir(xdg: &str, below_home: &str) -> Option<PathBuf> {
         .map(|dir| dir.join("bitproof"))
 }
 
-pub(crate) fn user() -> String {
+fn user() -> String {
     environment("USER").or_else(|| environment("LOGNAME")).unwrap_or_else(|| "unknown".to_owned())
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use bitproof_audit::{ReplayError, VerifyError};
+use bitproof_audit::{ProveError, ReplayError, VerifyError, WitnessError};
 use bitproof_training::judge::JudgeError;
 use bitproof_training::recorder::RecorderError;
 use bitproof_training::run_folder::RunError;
@@ -122,5 +122,26 @@ impl From<ReplayError> for Failure {
             ReplayError::Damaged { .. } => Self { exit: Exit::No, error: error.into() },
             _ => Self { exit: Exit::CouldNot, error: error.into() },
         }
+    }
+}
+
+impl From<ProveError> for Failure {
+    fn from(error: ProveError) -> Self {
+        let exit = match &error {
+            ProveError::Incomplete { .. } => Exit::CouldNot,
+            ProveError::Fork { .. } => Exit::No,
+            _ => Exit::Usage,
+        };
+        Self { exit, error: error.into() }
+    }
+}
+
+impl From<WitnessError> for Failure {
+    fn from(error: WitnessError) -> Self {
+        let exit = match &error {
+            WitnessError::File(_) | WitnessError::Note(_) => Exit::CouldNot,
+            _ => Exit::No,
+        };
+        Self { exit, error: error.into() }
     }
 }

@@ -1,8 +1,12 @@
 //! What people see: numbers with units, aligned tables, colour.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use bitproof_core_ledger::files::Files;
 
 use crate::args::Color;
+use crate::exit::Failure;
 
 /// Standard output with or without colour.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +53,21 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
+}
+
+/// Writes a text to a file that must not exist yet.
+pub(crate) fn write_new(text: &str, path: &Path) -> Result<(), Failure> {
+    Files::on_disk().write_new(path, text.as_bytes()).map_err(|e| match e.source.kind() {
+        io::ErrorKind::AlreadyExists => {
+            Failure::usage(format!("{} exists already\n  hint: name a new file", path.display()))
+        }
+        _ => Failure::from(anyhow::Error::from(e)),
+    })
+}
+
+/// A text from outside without what would steer a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// A duration with three significant digits: `1.23 ms`.

@@ -5,12 +5,18 @@
 //! encode to the very bytes that were read.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
 
 use crate::limits::CANON_BYTES;
 
-const CONFIG: Configuration<LittleEndian, Fixint, Limit<CANON_BYTES>> =
-    bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<CANON_BYTES>();
+const fn config<const LIMIT: usize>() -> Configuration<LittleEndian, Fixint, Limit<LIMIT>> {
+    bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<LIMIT>()
+}
+
+/// An element of a sequence takes at most so many times the bytes in memory that its shortest encoding takes. The lengths that
+/// bytes from outside claim are believed up to this many times their own number, rounded up to a power of four.
+const MEMORY_PER_BYTE: usize = 8;
 
 /// Bytes that are not the canonical encoding of a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +55,7 @@ pub enum CanonError {
 /// # Panics
 /// When they are more than [`CANON_BYTES`]; whoever builds such a value checks its parts first.
 pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
-    let bytes = bincode::encode_to_vec(value, CONFIG).expect("a value in memory encodes");
+    let bytes = bincode::encode_to_vec(value, config::<CANON_BYTES>()).expect("a value in memory encodes");
     assert!(bytes.len() <= CANON_BYTES, "a canonical value is at most {CANON_BYTES} bytes");
     bytes
 }
@@ -60,8 +66,17 @@ pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
 /// [`CanonError`] for anything but the one canonical encoding of a `T`.
 pub fn decode<T: Encode + Decode<()>>(bytes: &[u8]) -> Result<T, CanonError> {
     let what = std::any::type_name::<T>().rsplit("::").next().unwrap_or("value");
-    let (value, end): (T, usize) = bincode::decode_from_slice(bytes, CONFIG)
-        .map_err(|e| CanonError::Malformed { what, reason: e.to_string() })?;
+    let (value, end) = match bytes.len().saturating_mul(MEMORY_PER_BYTE) {
+        0..=0x2000 => within::<T, 0x2000>(bytes),
+        0x2001..=0x8000 => within::<T, 0x8000>(bytes),
+        0x8001..=0x2_0000 => within::<T, 0x2_0000>(bytes),
+        0x2_0001..=0x8_0000 => within::<T, 0x8_0000>(bytes),
+        0x8_0001..=0x20_0000 => within::<T, 0x20_0000>(bytes),
+        0x20_0001..=0x80_0000 => within::<T, 0x80_0000>(bytes),
+        0x80_0001..=0x200_0000 => within::<T, 0x200_0000>(bytes),
+        _ => within::<T, { MEMORY_PER_BYTE * CANON_BYTES }>(bytes),
+    }
+    .map_err(|e| CanonError::Malformed { what, reason: e.to_string() })?;
     if end != bytes.len() {
         return Err(CanonError::Trailing { what, end, len: bytes.len() });
     }
@@ -72,6 +87,10 @@ pub fn decode<T: Encode + Decode<()>>(bytes: &[u8]) -> Result<T, CanonError> {
         return Err(CanonError::NotCanonical { what, offset });
     }
     Ok(value)
+}
+
+fn within<T: Decode<()>, const LIMIT: usize>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {
+    bincode::decode_from_slice(bytes, config::<LIMIT>())
 }
 
 #[cfg(test)]

@@ -129,13 +129,13 @@ pub enum EventBody {
         /// The signed note about it, by the old key and the new.
         note: String,
     },
-    /// What a key signed counts for nothing from some size of the log on.
+    /// What a key signed for a larger log than some counts for nothing.
     KeyRevoked {
         /// `log` or `artifact`.
         role: String,
         /// The key in its text form.
         vkey: String,
-        /// The first leaf for which it may not have signed.
+        /// The largest log for which its signatures count.
         from_size: u64,
     },
 }

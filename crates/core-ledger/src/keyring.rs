@@ -62,8 +62,16 @@ impl Keyring {
                 self.enrol(role, new, index, Some(old))
             }
             EventBody::KeyRevoked { role, vkey, from_size } => {
-                let from = (*from_size).min(index);
-                self.end(role, &parse(vkey)?, from).ok_or("a revocation of a key that was not in force")
+                let key = parse(vkey)?;
+                let span = self.spans.iter_mut().find(|s| s.role.name() == role && s.key == key);
+                let span = span.ok_or("a revocation of a key that was never let in")?;
+                // Also what a key signed before it was rotated away may turn out to be a thief's.
+                let until = (*from_size).min(index);
+                if span.until.is_some_and(|ended| ended <= until) {
+                    return Err("a revocation of a key that had ended before");
+                }
+                span.until = Some(until);
+                Ok(())
             }
             _ => Ok(()),
         }
@@ -223,11 +231,12 @@ mod tests {
         let ring = ring(vec![enrolled(1), enrolled(2), enrolled(3), revoked(1, 2)]);
         assert_eq!(ring.in_force(KeyRole::Log, 2), [public(1), public(2)]);
         assert_eq!(ring.in_force(KeyRole::Log, 3), [public(2), public(3)]);
-        let late = super::tests::ring(vec![enrolled(1), enrolled(2), revoked(1, 900)]);
-        assert_eq!(
-            late.in_force(KeyRole::Log, 3),
-            [public(2)],
-            "it cannot be let in again by a revocation in the future"
-        );
+        let late = super::tests::ring(vec![enrolled(1), enrolled(2), revoked(1, 900), revoked(1, 5)]);
+        assert_eq!(late.in_force(KeyRole::Log, 3), [public(2)], "a revocation ends a key at its own leaf");
+        assert_eq!(late.rejected().len(), 1, "and one that comes later does not let it in again");
+        let rotated = rotation(&key(1), &key(2), NAME).unwrap();
+        let stolen = super::tests::ring(vec![enrolled(1), enrolled(3), rotated, revoked(1, 1)]);
+        assert_eq!(stolen.in_force(KeyRole::Log, 1), [public(1)]);
+        assert_eq!(stolen.in_force(KeyRole::Log, 2), [public(3)], "also before it was rotated away");
     }
 }

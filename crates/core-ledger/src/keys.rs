@@ -57,6 +57,9 @@ impl FromStr for KeyRole {
     }
 }
 
+/// The name under which witnesses' keys sign.
+pub const WITNESS_NAME: &str = "bitproof.local/witness";
+
 /// A key that cannot be made or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -173,6 +176,9 @@ impl PrivateKey {
     }
 }
 
+/// After the role in the name of a file with a key that was replaced; its key id follows.
+const RETIRED: &str = "retired-";
+
 /// The folder of a user's keys.
 #[derive(Clone)]
 pub struct KeyFolder {
@@ -199,6 +205,11 @@ impl KeyFolder {
     pub fn with_pem(mut self, role: KeyRole, pem: String) -> Self {
         self.given.insert(role, Zeroizing::new(pem));
         self
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Where a role's key is.
@@ -265,6 +276,20 @@ impl KeyFolder {
         }
     }
 
+    /// The keys of a role whose place others took.
+    ///
+    /// # Errors
+    /// As [`KeyFolder::load`].
+    pub fn retired(&self, role: KeyRole) -> Result<Vec<PrivateKey>, KeyError> {
+        let prefix = format!("{role}.{RETIRED}");
+        let names = match Files::on_disk().list(&self.dir) {
+            Err(e) if e.is_not_found() => Vec::new(),
+            listed => listed?,
+        };
+        let names = names.iter().filter(|(name, _)| name.starts_with(&prefix));
+        names.map(|(name, _)| self.load_at(role, self.dir.join(name))).collect()
+    }
+
     /// Makes the next key the role's key and keeps the old one under its key id.
     ///
     /// # Errors
@@ -272,7 +297,7 @@ impl KeyFolder {
     pub fn adopt_next(&self, role: KeyRole) -> Result<(), KeyError> {
         let (current, next) = (self.path(role), self.next_path(role));
         let id = self.load(role)?.note_key("retired")?.id_hex();
-        let retired = self.dir.join(format!("{role}.retired-{id}.pem"));
+        let retired = self.dir.join(format!("{role}.{RETIRED}{id}.pem"));
         match fs::hard_link(&current, &retired) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(FileError::at("create", &retired)(e).into())

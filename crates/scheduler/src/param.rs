@@ -46,3 +46,18 @@ impl fmt::Display for ParamValue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitproof_core_ledger::canon;
+
+    #[test]
+    fn the_shortest_values_decode_in_any_number() {
+        // Of all elements of a list these take the most memory for their encoding.
+        for n in [1, 200, 20_000] {
+            let list = ParamValue::List(vec![ParamValue::Bool(true); n]);
+            assert_eq!(canon::decode::<ParamValue>(&canon::encode(&list)).unwrap(), list);
+        }
+    }
+}

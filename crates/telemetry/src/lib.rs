@@ -24,12 +24,16 @@
 //! # Ok::<(), bitproof_telemetry::BudgetSyntax>(())
 //! ```
 
+#[cfg(feature = "counting-allocator")]
+mod allocator;
 mod budget;
 mod clock;
 mod collector;
 mod memory;
 mod record;
 
+#[cfg(feature = "counting-allocator")]
+pub use allocator::{peak_of_thread, CountingAllocator};
 pub use budget::{
     judge, Budget, BudgetFinding, BudgetOutcome, BudgetSyntax, BudgetVerdict, Limit, MetricSelector,
     Statistic,

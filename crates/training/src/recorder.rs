@@ -120,9 +120,7 @@ impl<'a> Recorder<'a> {
             recorder.end_rotation(role, &keyring)?;
             let key = recorder.public(role)?;
             match keyring.spans().iter().find(|span| span.role == role && span.key == key) {
-                None => {
-                    opening.push(EventBody::KeyEnrolled { role: role.to_string(), vkey: key.to_string() })
-                }
+                None => opening.push(recorder.let_in(role, &key, &keyring)?),
                 Some(span) if span.until.is_some() => {
                     return Err(RecorderError::KeyEnded { role, path: keys.path(role) })
                 }
@@ -174,11 +172,25 @@ impl<'a> Recorder<'a> {
         Ok(())
     }
 
-    /// Replaces a role's key by a new one: an event that both have signed, then the files.
+    /// The event by which the user's key begins to sign here: as a stranger's, or in the place of one that was rotated while
+    /// another store was at hand.
+    fn let_in(&self, role: KeyRole, key: &NoteKey, keyring: &Keyring) -> Result<EventBody, RecorderError> {
+        let in_force = keyring.in_force(role, u64::MAX);
+        for old in self.keys.retired(role)? {
+            if in_force.contains(&old.note_key(&self.key_name(role))?) {
+                return Ok(keyring::rotation(&old, self.own(role), &self.key_name(role))?);
+            }
+        }
+        Ok(EventBody::KeyEnrolled { role: role.to_string(), vkey: key.to_string() })
+    }
+
+    /// Replaces a role's key by a new one: an event that both have signed, then the files. Returns the public halves of the
+    /// old and the new key.
     ///
     /// # Errors
     /// [`RecorderError`]; calling it again goes on.
-    pub fn rotate(&mut self, role: KeyRole) -> Result<NoteKey, RecorderError> {
+    pub fn rotate(&mut self, role: KeyRole) -> Result<(NoteKey, NoteKey), RecorderError> {
+        let old = self.public(role)?;
         let next = self.keys.next(role)?;
         let event = keyring::rotation(self.own(role), &next, &self.key_name(role))?;
         let public = next.note_key(&self.key_name(role))?;
@@ -191,23 +203,25 @@ impl<'a> Recorder<'a> {
             self.take(role, next)?;
         }
         self.keys.adopt_next(role)?;
-        Ok(public)
+        Ok((old, public))
     }
 
-    /// Declares that what a key signed for a log of more than `from_size` leaves counts for nothing. The key in use is rotated
-    /// first.
+    /// Declares that what a key signed for a log of more than `from_size` leaves counts for nothing; without a size, of more
+    /// leaves than there are. Returns the size. The key in use is rotated first.
     ///
     /// # Errors
     /// [`RecorderError::NotInForce`] for a key that is not in force, or is the one in use.
-    pub fn revoke(&self, key: &NoteKey, from_size: u64) -> Result<(), RecorderError> {
-        let keyring = self.store.read_audit(&[])?.keyring();
-        let span = keyring.spans().iter().find(|span| span.key == *key && span.until.is_none());
+    pub fn revoke(&self, key: &NoteKey, from_size: Option<u64>) -> Result<u64, RecorderError> {
+        let view = self.store.read_audit(&[])?;
+        let keyring = view.keyring();
+        let span = keyring.spans().iter().find(|span| span.key == *key);
         let role = match span {
             Some(span) if self.public(span.role)? != *key => span.role,
             _ => return Err(RecorderError::NotInForce { vkey: key.to_string() }),
         };
+        let from_size = from_size.unwrap_or(view.covered().len() as u64);
         self.record(&[EventBody::KeyRevoked { role: role.to_string(), vkey: key.to_string(), from_size }])?;
-        Ok(())
+        Ok(from_size)
     }
 
     /// The owner's key must not sign a log that somebody else rewrote, or began anew in the files of another.

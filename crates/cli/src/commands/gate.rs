@@ -1,18 +1,16 @@
 use std::fmt::Write as _;
 
-use bitproof_core_ledger::clock::SystemClock;
 use bitproof_experiment_graph::{ExactF64, GateFinding, GateOutcome};
 use bitproof_training::judge::{
     judge_gates, outcome_word, plan_gates, sealed_facts, verdict_events, JudgedBy, JudgedGate,
 };
 use bitproof_training::pipeline::parse_gates;
-use bitproof_training::recorder::Recorder;
 use bitproof_training::run_folder::{RunError, RunFolder, RunIndex};
 use bitproof_training::workflow::WorkflowError;
 use serde_json::{json, Value};
 
 use crate::args::{Gate, GateFormat};
-use crate::context::{user, App};
+use crate::context::App;
 use crate::exit::{Exit, Failure};
 use crate::output::{table, Paint};
 
@@ -44,8 +42,7 @@ pub(super) fn execute(app: &App, args: &Gate) -> Result<Exit, Failure> {
     }
     // A writer announces itself before it keeps the first object.
     let keys = app.keys()?;
-    let host = bitproof_training::evidence::host_name();
-    let recorder = Recorder::open(store.files(), store.root(), &keys, &SystemClock, &user(), &host)?;
+    let recorder = app.recorder(&store, &keys)?;
     let folder = RunFolder::open_recorded(&store, row)?;
     let gates = match policy {
         Some(gates) => gates,

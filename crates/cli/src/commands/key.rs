@@ -1,14 +1,16 @@
-use bitproof_core_ledger::keys::{KeyError, KeyFolder, KeyRole, PrivateKey};
+use bitproof_core_ledger::keys::{KeyError, KeyFolder, KeyRole, PrivateKey, WITNESS_NAME};
+use bitproof_core_ledger::signature::ARTIFACT_SIGNER;
 use bitproof_training::recorder::RecorderError;
 use serde_json::{json, Value};
 
 use crate::args::Key;
 use crate::context::App;
 use crate::exit::{Exit, Failure};
+use crate::inputs;
 use crate::output::table;
 
-/// Keys are named by role outside a store; in a store the log's key carries the log's origin.
-const NAME_PREFIX: &str = "bitproof.local/";
+/// The name of a log's key where no store is at hand; in a store it is the log's origin.
+const LOG_NAME: &str = "bitproof.local/log";
 
 pub(super) fn execute(app: &App, args: &Key) -> Result<Exit, Failure> {
     let keys = app.keys()?;
@@ -18,10 +20,9 @@ pub(super) fn execute(app: &App, args: &Key) -> Result<Exit, Failure> {
             let key = keys.create(role).map_err(failure)?;
             print_one(app, &keys, &key)?;
         }
-        Key::Show { role } => {
-            let key = keys.load(parse(role)?).map_err(failure)?;
-            print_one(app, &keys, &key)?;
-        }
+        Key::Show { role } => print_one(app, &keys, &load(&keys, parse(role)?)?)?,
+        Key::Rotate { role } => rotate(app, &keys, parse(role)?)?,
+        Key::Revoke { key, from_size } => revoke(app, &keys, key, *from_size)?,
         Key::List => {
             let mut found = Vec::new();
             for role in KeyRole::ALL {
@@ -31,7 +32,7 @@ pub(super) fn execute(app: &App, args: &Key) -> Result<Exit, Failure> {
                     Err(error) => return Err(failure(error)),
                 }
             }
-            let objects = found.iter().map(|k| describe(&keys, k)).collect::<Result<Vec<_>, _>>()?;
+            let objects = found.iter().map(|k| describe(app, &keys, k)).collect::<Result<Vec<_>, _>>()?;
             app.answer(
                 || json!({ "schema": "bitproof/key-list/v1", "keys": objects }),
                 || {
@@ -66,8 +67,52 @@ fn failure(error: KeyError) -> Failure {
     }
 }
 
-fn describe(keys: &KeyFolder, key: &PrivateKey) -> Result<Value, Failure> {
-    let public = key.note_key(&format!("{NAME_PREFIX}{}", key.role())).map_err(RecorderError::from)?;
+/// A role's key.
+pub(super) fn load(keys: &KeyFolder, role: KeyRole) -> Result<PrivateKey, Failure> {
+    keys.load(role).map_err(failure)
+}
+
+fn rotate(app: &App, keys: &KeyFolder, role: KeyRole) -> Result<(), Failure> {
+    if role == KeyRole::Witness {
+        return Err(Failure::usage(
+            "a witness's key is in no log\n  hint: move it away, make a new one, and give its public half to those who name it in a policy",
+        ));
+    }
+    load(keys, role)?;
+    let store = app.store()?;
+    let mut recorder = app.recorder(&store, keys)?;
+    let (old, new) = recorder.rotate(role)?;
+    app.answer(
+        || json!({ "schema": "bitproof/key-rotate/v1", "role": role.name(), "old": old.to_string(), "new": new.to_string() }),
+        || {
+            let row = |name: &str, value: String| vec![name.to_owned(), value];
+            table(&[
+                row("role", role.to_string()),
+                row("old", old.to_string()),
+                row("new", new.to_string()),
+                row("path", keys.path(role).display().to_string()),
+            ])
+        },
+    )
+}
+
+fn revoke(app: &App, keys: &KeyFolder, key: &str, from_size: Option<u64>) -> Result<(), Failure> {
+    let key = inputs::vkey(key)?;
+    let store = app.store()?;
+    let from = app.recorder(&store, keys)?.revoke(&key, from_size)?;
+    app.answer(
+        || json!({ "schema": "bitproof/key-revoke/v1", "vkey": key.to_string(), "from_size": from }),
+        || format!("revoked {key}: it counts for nothing in a log of more than {from} leaves\n"),
+    )
+}
+
+fn describe(app: &App, keys: &KeyFolder, key: &PrivateKey) -> Result<Value, Failure> {
+    let name = match key.role() {
+        KeyRole::Log => app.store().map_or_else(|_| LOG_NAME.to_owned(), |store| store.origin()),
+        KeyRole::Artifact => ARTIFACT_SIGNER.to_owned(),
+        KeyRole::Witness => WITNESS_NAME.to_owned(),
+    };
+    let public = key.note_key(&name).map_err(RecorderError::from)?;
     Ok(json!({
         "role": key.role().name(), "vkey": public.to_string(), "key_id": public.id_hex(),
         "path": keys.path(key.role()),
@@ -75,7 +120,7 @@ fn describe(keys: &KeyFolder, key: &PrivateKey) -> Result<Value, Failure> {
 }
 
 fn print_one(app: &App, keys: &KeyFolder, key: &PrivateKey) -> Result<(), Failure> {
-    let mut object = describe(keys, key)?;
+    let mut object = describe(app, keys, key)?;
     object["schema"] = json!("bitproof/key/v1");
     app.answer(
         || object.clone(),

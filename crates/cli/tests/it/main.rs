@@ -1,5 +1,6 @@
 //! The binary as a user meets it.
 
+mod audit;
 mod process;
 mod project;
 mod reference;

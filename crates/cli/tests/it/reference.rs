@@ -25,7 +25,7 @@ fn blocks(page: &str, language: &str) -> BTreeMap<String, String> {
 }
 
 /// Objects whose keys are the user's.
-const OPEN: [&str; 5] = ["metrics", "params", "data", "code", "outputs"];
+const OPEN: [&str; 6] = ["metrics", "params", "data", "code", "outputs", "body"];
 
 /// Every path of a value; one that is null or an empty list is kept apart, since what it may hold is not seen.
 fn shape(value: &Value, path: &str, known: &mut BTreeSet<String>, unseen: &mut BTreeSet<String>) {
@@ -78,6 +78,16 @@ fn json_answers_have_the_documented_fields() {
     ask("gate", &["gate", "small-2", "--baseline", "small-1"], 1);
     ask("key-list", &["key", "list"], 0);
     ask("key", &["key", "show", "log"], 0);
+    let vkey = key_of(&project, "log");
+    ask("audit-log", &["audit", "log"], 0);
+    ask("audit-head", &["audit", "head"], 0);
+    ask("audit-prove", &["audit", "prove", "small-1", "-o", "run.proof"], 0);
+    ask("audit-check", &["audit", "check", "run.proof", "--vkey", &vkey], 0);
+    ask("audit-consistency", &["audit", "consistency", "0", "-o", "growth.proof"], 0);
+    project.json(&["key", "new", "witness"], 0);
+    ask("audit-witness", &["audit", "witness", "growth.proof", "--vkey", &vkey], 0);
+    ask("key-rotate", &["key", "rotate", "log"], 0);
+    ask("key-revoke", &["key", "revoke", &vkey, "--from-size", "3"], 0);
     fs::write(project.store().join("runs/small-1/evidence.json"), "{}").unwrap();
     ask("verify", &["verify", "small-1"], 1);
 
@@ -90,6 +100,10 @@ fn json_answers_have_the_documented_fields() {
     let mut other = answers["run"].clone();
     other["gates"][0]["findings"][0]["invented"] = Value::Null;
     assert_eq!(differences(&other, &documented["run"]), [".gates[].findings[].invented"]);
+}
+
+fn key_of(project: &Project, role: &str) -> String {
+    project.json(&["key", "show", role], 0)["vkey"].as_str().unwrap().to_owned()
 }
 
 /// The long options of a text.
@@ -120,8 +134,20 @@ fn every_command_and_option_is_documented_and_nothing_else() {
     for (name, section) in sections {
         let (exit, help) = project.answer(&[name, "--help"]);
         assert!(exit == 0 && help.contains("Example:\n  bitproof"), "{name} has no example:\n{help}");
-        let own = help.split_once("\nOptions:").unwrap().1.split("\nExample:").next().unwrap();
-        let own: BTreeSet<String> = options(own).difference(&global).cloned().collect();
+        let mut helps = vec![help.clone()];
+        if let Some((_, commands)) = help.split_once("\nCommands:\n") {
+            let lines = commands.split_once("\n\n").unwrap().0.lines();
+            let verbs =
+                lines.map(|line| line.split_whitespace().next().unwrap()).filter(|verb| *verb != "help");
+            helps.extend(verbs.map(|verb| {
+                assert!(section.contains(&format!("`{name} {verb}")), "{name} {verb} is not documented");
+                project.answer(&[name, verb, "--help"]).1
+            }));
+        }
+        let own = helps.iter().flat_map(|help| {
+            options(help.split_once("\nOptions:").unwrap().1.split("\nExample:").next().unwrap())
+        });
+        let own: BTreeSet<String> = own.filter(|option| !global.contains(option)).collect();
         assert_eq!(own, options(section), "of {name}");
     }
 }
