@@ -42,9 +42,13 @@ fn the_main_job_end_to_end() {
 fn another_key_is_refused_by_vkey() {
     let project = Project::new();
     assert_eq!(project.answer(&["run"]).0, 0);
-    let mut own = project.json(&["key", "show", "log"], 0)["vkey"].as_str().unwrap().to_owned();
+    let shown = |arguments: &[&str]| project.json(arguments, 0)["vkey"].as_str().unwrap().to_owned();
+    let mut own = shown(&["key", "show", "log"]);
+    assert_eq!(project.answer(&["verify", "--vkey", &own]).0, 0);
     // The same key under another name is another signer.
-    let (exit, text) = project.answer(&["verify", "--vkey", &own]);
+    let nowhere = project.path().join("nowhere");
+    let other = shown(&["key", "show", "log", "--store", nowhere.to_str().unwrap()]);
+    let (exit, text) = project.answer(&["verify", "--vkey", &other]);
     assert_eq!(exit, 1, "{text}");
     assert!(text.contains("no key that may sign for them is bitproof.local/log"), "{text}");
     own.truncate(20);
