@@ -443,6 +443,7 @@ pub struct AuditLog {
     writer: LogWriter,
     tree: Tree,
     ids: BTreeSet<EventId>,
+    keyring: Keyring,
     published: u64,
 }
 
@@ -471,20 +472,31 @@ impl AuditLog {
             writer,
             tree,
             ids: view.covered().iter().map(|leaf| leaf.event.id).collect(),
+            keyring: view.keyring(),
             published,
         })
     }
 
-    /// Appends those events that are not in the log yet, as one durable group; says how many were new.
+    /// Appends those events that are not in the log yet, as one durable group over which `signer` is to sign the next head; says
+    /// how many were new.
     ///
     /// # Errors
-    /// [`AuditError`]; then none of them is acknowledged.
+    /// [`AuditError::NoKey`] when the signer may not sign that head, and then nothing was written; else [`AuditError`], and
+    /// none of them is acknowledged.
     pub fn append(
         &mut self,
         bodies: &[EventBody],
         actor: &Actor,
         unix_seconds: u64,
+        signer: &PrivateKey,
     ) -> Result<usize, AuditError> {
+        let mut keyring = self.keyring.clone();
+        let mut size = self.tree.size();
+        for body in bodies.iter().filter(|body| !self.ids.contains(&body.id())) {
+            keyring.push(size, body);
+            size += 1;
+        }
+        self.check_signer(&keyring, size, signer)?;
         let mut leaves = Vec::new();
         for body in bodies {
             let id = body.id();
@@ -502,8 +514,18 @@ impl AuditLog {
         if !leaves.is_empty() {
             self.writer.append(&leaves)?;
             leaves.iter().for_each(|leaf| self.tree.push(leaf));
+            self.keyring = keyring;
         }
         Ok(leaves.len())
+    }
+
+    fn check_signer(&self, keyring: &Keyring, size: u64, signer: &PrivateKey) -> Result<(), AuditError> {
+        let path = self.dir.join(HEAD);
+        match signer.note_key(&self.origin) {
+            Ok(key) if keyring.in_force(KeyRole::Log, size).contains(&key) => Ok(()),
+            Ok(key) => Err(AuditError::NoKey { path, size, given: key.to_string() }),
+            Err(source) => Err(AuditError::Head { path, source }),
+        }
     }
 
     /// Signs and publishes a head over every leaf, if the newest head does not cover them already.
@@ -513,6 +535,7 @@ impl AuditLog {
     pub fn publish(&mut self, key: &PrivateKey) -> Result<TreeHead, AuditError> {
         let head = TreeHead { origin: self.origin.clone(), size: self.tree.size(), root: self.tree.root() };
         if head.size > self.published {
+            self.check_signer(&self.keyring, head.size, key)?;
             let path = self.dir.join(HEAD);
             let note = key
                 .sign_note(&head.body(), &self.origin)
@@ -545,7 +568,7 @@ mod tests {
             role: "log".to_owned(),
             vkey: key.note_key(ORIGIN).unwrap().to_string(),
         };
-        log.append(&[enrol, planned(1), planned(2)], &actor(), 7).unwrap();
+        log.append(&[enrol, planned(1), planned(2)], &actor(), 7, &key).unwrap();
         log.publish(&key).unwrap();
         (key, log)
     }
@@ -557,7 +580,7 @@ mod tests {
     fn an_event_is_appended_once_and_a_head_covers_it() {
         let dir = tempfile::tempdir().unwrap();
         let (key, mut log) = filled(dir.path());
-        assert_eq!(log.append(&[planned(2), planned(3)], &actor(), 8).unwrap(), 1);
+        assert_eq!(log.append(&[planned(2), planned(3)], &actor(), 8, &key).unwrap(), 1);
         let view = read(dir.path()).unwrap();
         assert_eq!((view.uncovered(), view.covered().len()), (1, 3));
         drop(log);
@@ -565,8 +588,12 @@ mod tests {
         let mut log =
             AuditLog::open(&Files::on_disk(), &dir.path().join("audit"), dir.path(), ORIGIN).unwrap();
         assert_eq!(read(dir.path()).unwrap().uncovered(), 0);
-        assert_eq!(log.append(&[planned(3)], &actor(), 9).unwrap(), 1);
+        assert_eq!(log.append(&[planned(3)], &actor(), 9, &key).unwrap(), 1);
         assert_eq!(log.publish(&key).unwrap().size, 4);
+        // A head by a key that the log does not let sign would make the store unreadable.
+        let other = PrivateKey::from_bytes(KeyRole::Log, &[4; 32]);
+        let refused = log.append(&[planned(4)], &actor(), 9, &other);
+        assert!(matches!(refused, Err(AuditError::NoKey { size: 5, .. })));
         let view = read(dir.path()).unwrap();
         assert_eq!((view.leaves.len(), view.uncovered()), (4, 0));
         let stranger = PrivateKey::from_bytes(KeyRole::Log, &[4; 32]).note_key(ORIGIN).unwrap();

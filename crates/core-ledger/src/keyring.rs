@@ -36,12 +36,16 @@ impl Keyring {
     pub fn of<'a>(leaves: impl IntoIterator<Item = &'a Leaf>) -> Self {
         let mut ring = Self::default();
         for (index, leaf) in leaves.into_iter().enumerate() {
-            let index = index as u64;
-            if let Err(why) = ring.fold(index, &leaf.event.body) {
-                ring.rejected.push((index, why));
-            }
+            ring.push(index as u64, &leaf.event.body);
         }
         ring
+    }
+
+    /// Folds the next leaf.
+    pub fn push(&mut self, index: u64, body: &EventBody) {
+        if let Err(why) = self.fold(index, body) {
+            self.rejected.push((index, why));
+        }
     }
 
     fn fold(&mut self, index: u64, body: &EventBody) -> Result<(), &'static str> {

@@ -296,6 +296,10 @@ impl KeyFolder {
     /// [`KeyError`] when a file cannot be renamed; calling it again goes on.
     pub fn adopt_next(&self, role: KeyRole) -> Result<(), KeyError> {
         let (current, next) = (self.path(role), self.next_path(role));
+        if !next.exists() {
+            // A rotation in another store has done it.
+            return Ok(());
+        }
         let id = self.load(role)?.note_key("retired")?.id_hex();
         let retired = self.dir.join(format!("{role}.{RETIRED}{id}.pem"));
         match fs::hard_link(&current, &retired) {

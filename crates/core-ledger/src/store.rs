@@ -203,6 +203,15 @@ impl Store {
         Ok(StoreLock { _held: self.files.lock(&path, LockMode::Shared, true)? })
     }
 
+    /// Announces the only writer; `None` while another lives.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn only_writer(&self) -> Result<Option<StoreLock>, FileError> {
+        let held = self.files.lock(&self.lock_path("writers"), LockMode::Exclusive, false)?;
+        Ok(held.map(|held| StoreLock { _held: Some(held) }))
+    }
+
     /// Takes a named lock, waiting for whoever holds it.
     ///
     /// # Errors

@@ -38,6 +38,12 @@ pub enum RecorderError {
         /// Its file.
         path: PathBuf,
     },
+    /// Keys are replaced while nobody else records.
+    #[error("somebody is recording into {}: its runs sign with the key that is to be replaced\n  hint: try again when they are done", store.display())]
+    Busy {
+        /// The store.
+        store: PathBuf,
+    },
     /// A key that cannot be revoked.
     #[error("{vkey} is not a key in force other than your own\n  hint: `bitproof audit log` shows the keys; rotate your own key first")]
     NotInForce {
@@ -82,7 +88,7 @@ pub struct Recorder<'a> {
     log_key: PrivateKey,
     actor: Actor,
     clock: &'a dyn Clock,
-    _writer: StoreLock,
+    writer: Option<StoreLock>,
 }
 
 impl<'a> Recorder<'a> {
@@ -99,20 +105,31 @@ impl<'a> Recorder<'a> {
         host: &str,
     ) -> Result<Self, RecorderError> {
         let mut new_keys = Vec::new();
-        let mut key = |role| -> Result<PrivateKey, RecorderError> {
-            let (key, made) = keys.load_or_create(role)?;
-            if made {
+        let mut key = |role| -> Result<(), RecorderError> {
+            if keys.load_or_create(role)?.1 {
                 new_keys.push(keys.path(role));
             }
-            Ok(key)
+            Ok(())
         };
-        let (log_key, artifact_key) = (key(KeyRole::Log)?, key(KeyRole::Artifact)?);
+        key(KeyRole::Log)?;
+        key(KeyRole::Artifact)?;
         let (store, new_store) = Store::open_or_create(files, root)?;
         let writer = store.join_writers()?;
+        // Somebody may have replaced them while the lock was waited for.
+        let (log_key, artifact_key) = (keys.load(KeyRole::Log)?, keys.load(KeyRole::Artifact)?);
         let key_id = log_key.note_key(&store.origin())?.id_hex();
         let actor = Actor { key_id, user: user.to_owned(), host: host.to_owned() };
-        let mut recorder =
-            Self { keys, store, artifact_key, new_keys, new_store, log_key, actor, clock, _writer: writer };
+        let mut recorder = Self {
+            keys,
+            store,
+            artifact_key,
+            new_keys,
+            new_store,
+            log_key,
+            actor,
+            clock,
+            writer: Some(writer),
+        };
         let view = recorder.checked_log()?;
         let keyring = view.keyring();
         let mut opening = vec![EventBody::StoreCreated { store: recorder.store.description() }];
@@ -190,7 +207,16 @@ impl<'a> Recorder<'a> {
     /// # Errors
     /// [`RecorderError`]; calling it again goes on.
     pub fn rotate(&mut self, role: KeyRole) -> Result<(NoteKey, NoteKey), RecorderError> {
+        // Another process that signs with the old key would sign for what the new one has begun.
+        self.writer = None;
+        self.writer = self.store.only_writer()?;
+        if self.writer.is_none() {
+            return Err(RecorderError::Busy { store: self.store.root().to_owned() });
+        }
         let old = self.public(role)?;
+        if !self.checked_log()?.keyring().in_force(role, u64::MAX).contains(&old) {
+            return Err(RecorderError::KeyEnded { role, path: self.keys.path(role) });
+        }
         let next = self.keys.next(role)?;
         let event = keyring::rotation(self.own(role), &next, &self.key_name(role))?;
         let public = next.note_key(&self.key_name(role))?;
@@ -252,7 +278,13 @@ impl<'a> Recorder<'a> {
     /// [`RecorderError::Audit`]; then nothing is acknowledged.
     pub fn record(&self, events: &[EventBody]) -> Result<TreeHead, RecorderError> {
         let (mut log, _lock) = self.store.open_audit()?;
-        log.append(events, &self.actor, self.clock.unix_seconds())?;
+        let ended = |error| match error {
+            AuditError::NoKey { .. } => {
+                RecorderError::KeyEnded { role: KeyRole::Log, path: self.keys.path(KeyRole::Log) }
+            }
+            other => other.into(),
+        };
+        log.append(events, &self.actor, self.clock.unix_seconds(), &self.log_key).map_err(ended)?;
         let head = log.publish(&self.log_key)?;
         self.keys.remember_head(self.store.id(), &head)?;
         Ok(head)

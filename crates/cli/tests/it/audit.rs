@@ -358,3 +358,36 @@ fn a_key_may_come_from_the_environment() {
     assert!(exit == 2 && text.contains("not an Ed25519 key in PKCS#8 PEM"), "{text}");
     assert!(!text.contains("not a key\n"), "what was given is not shown");
 }
+
+#[test]
+fn keys_that_many_replace_at_once_leave_a_store_that_holds() {
+    let project = ran(20);
+    let first = vkey(&project, "log");
+    let mut rotated = 0;
+    for round in 0..4 {
+        let mut children: Vec<_> = (0..3)
+            .map(|_| ["key", "rotate", "log"].to_vec())
+            .chain([vec!["run", "--no-cache"], vec!["verify", "--record"]])
+            .map(|arguments| {
+                let mut command = project.command(&arguments);
+                let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+                (arguments, child.spawn().unwrap())
+            })
+            .collect();
+        for (arguments, child) in children.drain(..) {
+            let output = child.wait_with_output().unwrap();
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            let code = output.status.code().unwrap();
+            // Whoever was in the way is told so, and nothing is broken.
+            let busy = code == 3 && text.contains("somebody is recording into");
+            assert!(code == 0 || busy, "round {round}, {arguments:?}: {code} {text}");
+            rotated += usize::from(code == 0 && arguments[0] == "key");
+        }
+        let report = project.json(&["verify", "--all", "--vkey", &first], 0);
+        assert_eq!(report["signed_by"], vkey(&project, "log").as_str());
+    }
+    assert_eq!(project.answer(&["key", "rotate", "log"]).0, 0);
+    let log = project.json(&["audit", "log"], 0);
+    let events = log["events"].as_array().unwrap();
+    assert_eq!(events.iter().filter(|e| e["event"] == "key-rotated").count(), rotated + 1);
+}

@@ -145,9 +145,10 @@ impl WorkflowError {
                 | KeyError::Exists { .. },
             )) => FailureKind::Usage,
             Self::Recorder(error) => match error {
-                RecorderError::File(_) | RecorderError::Key(_) | RecorderError::Note(_) => {
-                    FailureKind::CouldNot
-                }
+                RecorderError::File(_)
+                | RecorderError::Key(_)
+                | RecorderError::Note(_)
+                | RecorderError::Busy { .. } => FailureKind::CouldNot,
                 RecorderError::Store(error) => store_kind(error),
                 RecorderError::Audit(error) => audit_kind(error),
                 RecorderError::KeyEnded { .. } | RecorderError::NotInForce { .. } => FailureKind::Usage,
