@@ -1,4 +1,4 @@
-//! Ed25519 keys of a user, as PKCS#8 PEM files outside every store, one for each role.
+//! Keys of a user, as PKCS#8 PEM files outside every store, one for each role: Ed25519, and P-256 for models.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,15 +8,20 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes};
+use ed25519_dalek::{Signer as _, SigningKey};
 use zeroize::Zeroizing;
 
+use crate::dsse::PublicKey;
 use crate::files::{FileError, Files};
 use crate::limits::KEY_FILE_BYTES;
 use crate::note::{self, NoteAlgorithm, NoteError, NoteKey, TreeHead};
 
-/// What a key may sign. A key has one role, and a role one key.
+mod model_signing;
+
+pub use model_signing::{ModelSigningKey, MODEL_SIGNING};
+
+/// What an Ed25519 key may sign. A key has one role, and a role one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyRole {
     /// Tree heads of audit logs.
@@ -80,7 +85,7 @@ pub enum KeyError {
     #[error("there is no {role} key at {}", path.display())]
     Missing {
         /// Its role.
-        role: KeyRole,
+        role: &'static str,
         /// Where it would be.
         path: PathBuf,
     },
@@ -92,26 +97,30 @@ pub enum KeyError {
         /// The permission bits.
         mode: u32,
     },
-    /// It is not a PKCS#8 PEM file of an Ed25519 key.
-    #[error("{} is not an Ed25519 key in PKCS#8 PEM", path.display())]
+    /// It is not a PKCS#8 PEM file of such a key.
+    #[error("{} is not {expected} in PKCS#8 PEM", path.display())]
     Malformed {
         /// Its file.
         path: PathBuf,
+        /// What it should be.
+        expected: &'static str,
     },
     /// The text that was given is not a key.
-    #[error("the text that was given as the {role} key is not an Ed25519 key in PKCS#8 PEM")]
+    #[error("the text that was given as the {role} key is not {expected} in PKCS#8 PEM")]
     MalformedText {
         /// Its role.
-        role: KeyRole,
+        role: &'static str,
+        /// What it should be.
+        expected: &'static str,
     },
     /// A key that was given as a text is not made or replaced.
     #[error("the {role} key was given from outside: make and replace it there")]
     Given {
         /// Its role.
-        role: KeyRole,
+        role: &'static str,
     },
     /// A role that does not exist.
-    #[error("{got:?} is not a role of a key; there are log, artifact and witness")]
+    #[error("{got:?} is not a role of a key; there are log, artifact, witness and model-signing")]
     UnknownRole {
         /// What was asked for.
         got: String,
@@ -120,6 +129,9 @@ pub enum KeyError {
     #[error(transparent)]
     Note(#[from] NoteError),
 }
+
+/// What the keys of a [`KeyRole`] are.
+const ED25519: &str = "an Ed25519 key";
 
 /// A private key in memory; wiped when dropped.
 pub struct PrivateKey {
@@ -167,6 +179,16 @@ impl PrivateKey {
         note::cosignature(body, name, &self.key, unix_seconds)
     }
 
+    /// Its public half, as those know it who read no notes.
+    pub fn public_key(&self) -> PublicKey {
+        self.key.verifying_key().into()
+    }
+
+    /// The signature over the bytes that an envelope signs. `None` for a key that is not for artifacts.
+    pub(crate) fn sign_envelope(&self, message: &[u8]) -> Option<[u8; 64]> {
+        (self.role == KeyRole::Artifact).then(|| self.key.sign(message).to_bytes())
+    }
+
     /// Signs a note under a name.
     ///
     /// # Errors
@@ -184,7 +206,7 @@ const RETIRED: &str = "retired-";
 pub struct KeyFolder {
     dir: PathBuf,
     /// Keys that were given as PEM texts instead of files.
-    given: BTreeMap<KeyRole, Zeroizing<String>>,
+    given: BTreeMap<&'static str, Zeroizing<String>>,
 }
 
 impl fmt::Debug for KeyFolder {
@@ -203,7 +225,7 @@ impl KeyFolder {
     /// The same folder with a role's key given as a PKCS#8 PEM text, as a machine without files of its own has it.
     #[must_use]
     pub fn with_pem(mut self, role: KeyRole, pem: String) -> Self {
-        self.given.insert(role, Zeroizing::new(pem));
+        self.given.insert(role.name(), Zeroizing::new(pem));
         self
     }
 
@@ -226,14 +248,22 @@ impl KeyFolder {
     }
 
     fn create_at(&self, role: KeyRole, path: PathBuf) -> Result<PrivateKey, KeyError> {
-        if self.given.contains_key(&role) {
-            return Err(KeyError::Given { role });
+        if self.given.contains_key(role.name()) {
+            return Err(KeyError::Given { role: role.name() });
         }
         let mut secret = Zeroizing::new([0u8; 32]);
         getrandom::fill(&mut *secret).map_err(|e| KeyError::Random(e.to_string()))?;
         let key = PrivateKey::from_bytes(role, &secret);
-        let pem =
-            key.key.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::Malformed { path: path.clone() })?;
+        let malformed = |_| KeyError::Malformed { path: path.clone(), expected: ED25519 };
+        // Without the public half beside it, which OpenSSL and what is built on it do not read.
+        let alone = KeypairBytes { secret_key: *secret, public_key: None };
+        let pem = alone.to_pkcs8_pem(LineEnding::LF).map_err(malformed)?;
+        self.publish(path, &pem)?;
+        Ok(key)
+    }
+
+    /// Keeps the text of a new key under a name that is free.
+    fn publish(&self, path: PathBuf, pem: &str) -> Result<(), KeyError> {
         make_private_dir(&self.dir)?;
         // Written beside and linked into place: a killed process leaves no half key under the key's name.
         let mut name = [0u8; 8];
@@ -243,11 +273,10 @@ impl KeyFolder {
         let linked = fs::hard_link(&staging, &path);
         fs::remove_file(&staging).map_err(FileError::at("remove", &staging))?;
         match linked {
-            Ok(()) => Files::on_disk().sync_dir(&self.dir)?,
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(KeyError::Exists { path }),
-            Err(e) => return Err(FileError::at("create", &path)(e).into()),
+            Ok(()) => Ok(Files::on_disk().sync_dir(&self.dir)?),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(KeyError::Exists { path }),
+            Err(e) => Err(FileError::at("create", &path)(e).into()),
         }
-        Ok(key)
     }
 
     fn next_path(&self, role: KeyRole) -> PathBuf {
@@ -344,9 +373,10 @@ impl KeyFolder {
     /// # Errors
     /// [`KeyError::Missing`], [`KeyError::TooOpen`] when group or world have any permission, [`KeyError::Malformed`].
     pub fn load(&self, role: KeyRole) -> Result<PrivateKey, KeyError> {
-        match self.given.get(&role) {
+        match self.given.get(role.name()) {
             Some(pem) => {
-                let key = SigningKey::from_pkcs8_pem(pem).map_err(|_| KeyError::MalformedText { role })?;
+                let malformed = |_| KeyError::MalformedText { role: role.name(), expected: ED25519 };
+                let key = SigningKey::from_pkcs8_pem(pem).map_err(malformed)?;
                 Ok(PrivateKey { role, key })
             }
             None => self.load_at(role, self.path(role)),
@@ -354,16 +384,11 @@ impl KeyFolder {
     }
 
     fn load_at(&self, role: KeyRole, path: PathBuf) -> Result<PrivateKey, KeyError> {
-        let bytes = match Files::on_disk().read_bounded(&path, KEY_FILE_BYTES) {
-            Ok(bytes) => Zeroizing::new(bytes),
-            Err(e) if e.is_not_found() => return Err(KeyError::Missing { role, path }),
-            Err(e) => return Err(e.into()),
-        };
-        refuse_open_permissions(&path)?;
-        let malformed = || KeyError::Malformed { path: path.clone() };
-        let pem = std::str::from_utf8(&bytes).map_err(|_| malformed())?;
-        let key = SigningKey::from_pkcs8_pem(pem).map_err(|_| malformed())?;
-        Ok(PrivateKey { role, key })
+        let pem = read_private(role.name(), &path, ED25519)?;
+        match SigningKey::from_pkcs8_pem(&pem) {
+            Ok(key) => Ok(PrivateKey { role, key }),
+            Err(_) => Err(KeyError::Malformed { path, expected: ED25519 }),
+        }
     }
 
     /// Loads a role's key, or makes it; says whether it was made.
@@ -379,6 +404,24 @@ impl KeyFolder {
             },
             loaded => loaded.map(|key| (key, false)),
         }
+    }
+}
+
+/// The text of a key's file that nobody else can read.
+fn read_private(
+    role: &'static str,
+    path: &Path,
+    expected: &'static str,
+) -> Result<Zeroizing<String>, KeyError> {
+    let bytes = match Files::on_disk().read_bounded(path, KEY_FILE_BYTES) {
+        Ok(bytes) => Zeroizing::new(bytes),
+        Err(e) if e.is_not_found() => return Err(KeyError::Missing { role, path: path.to_owned() }),
+        Err(e) => return Err(e.into()),
+    };
+    refuse_open_permissions(path)?;
+    match std::str::from_utf8(&bytes) {
+        Ok(pem) => Ok(Zeroizing::new(pem.to_owned())),
+        Err(_) => Err(KeyError::Malformed { path: path.to_owned(), expected }),
     }
 }
 

@@ -22,3 +22,11 @@ pub const SEGMENT_BYTES: u64 = 64 << 20;
 pub const GROUP_BYTES: usize = 64 << 20;
 /// Segments of a log.
 pub const SEGMENTS: u32 = 1 << 16;
+/// Bytes of an attestation: a file with an envelope.
+pub const ATTESTATION_BYTES: u64 = 16 << 20;
+/// Bytes of a public key in PEM.
+pub const PUBLIC_KEY_BYTES: u64 = 16 << 10;
+/// Values, names of fields included, of a JSON text from outside.
+pub const JSON_VALUES: usize = 1 << 20;
+/// How deep a JSON text from outside may be nested.
+pub const JSON_DEPTH: usize = 32;
