@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use bitproof_audit::{sign_model, Attestation, SignedFile};
 use bitproof_core_ledger::canon;
 use bitproof_core_ledger::digest::{
     ActionKind, ComparisonKind, Content, EntryKind, EventKind, GenesisKind, Kind, PlanKind, ResultKind,
     StreamKind,
 };
+use bitproof_core_ledger::dsse::PublicKey;
 use bitproof_core_ledger::files::Files;
+use bitproof_core_ledger::keys::ModelSigningKey;
 use bitproof_core_ledger::log::{self, Acknowledged, LogKind, LogWriter};
+use bitproof_core_ledger::sha256::Sha256Digest;
 
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/formats").join(name);
@@ -48,6 +52,22 @@ fn the_log_file_is_the_one_on_the_page() {
     let contents = log::parse(&bytes, LogKind::LEDGER).unwrap();
     assert_eq!((contents.records.len(), contents.records[0].payload.as_slice()), (1, b"hi".as_slice()));
     assert!(log::parse(&bytes, LogKind::AUDIT).is_err(), "another kind");
+}
+
+#[test]
+fn the_bundle_is_the_one_on_the_page() {
+    let page = page("attestations.md");
+    let block = |language: &str| {
+        let (_, block) = page.split_once(&format!("```{language}\n")).expect("an example");
+        block.split_once("```").expect("the end of the example").0.to_owned()
+    };
+    let key = ModelSigningKey::from_bytes(&[1; 32]).unwrap();
+    assert_eq!(block("pem"), key.public_key().to_pem());
+    let file = |name: &str| SignedFile { name: name.to_owned(), sha256: Sha256Digest::of_bytes(b"hi") };
+    let bundle = sign_model("model", vec![file("a-b"), file("a/b")], &key);
+    assert_eq!(block("json").trim_end(), String::from_utf8(bundle.clone()).unwrap());
+    let attestation = Attestation::read(&bundle, &PublicKey::from_pem(&block("pem")).unwrap()).unwrap();
+    assert_eq!(attestation.files, [file("a/b"), file("a-b")]);
 }
 
 #[test]

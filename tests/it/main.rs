@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "exhaustive tests print how many cases they tried")]
 
 mod accuracy;
+mod attestation;
 mod crash;
 mod forgery;
 mod formats;

@@ -106,6 +106,11 @@ impl Project {
         self.dir.path()
     }
 
+    /// Its keys.
+    pub fn keys(&self) -> &KeyFolder {
+        &self.keys
+    }
+
     /// Where its store is.
     pub fn store_root(&self) -> PathBuf {
         self.path().join(".bitproof")

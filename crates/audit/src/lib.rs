@@ -20,7 +20,9 @@
 //! ```
 
 mod anchors;
+mod attestation;
 mod divergence;
+mod export;
 mod prove;
 mod record;
 mod replay;
@@ -29,7 +31,12 @@ mod verify;
 mod witness;
 
 pub use anchors::{read_head, AnchorError, Anchors, WitnessPolicy};
+pub use attestation::model_signing::sign_model;
+pub use attestation::{
+    Attestation, AttestationError, AttestationKind, Claims, FolderCheck, SignedFile, NOT_COVERED,
+};
 pub use divergence::{Difference, Divergence, TensorDifference};
+pub use export::{export, ExportAs, ExportError, ExportReport, ExportRequest, ExportedFile, MODEL_DIR};
 pub use prove::{prove, prove_growth, ProveError, Since};
 pub use record::record;
 pub use replay::{replay, ReplayError, ReplayOutcome, ReplayReport, ReplayRequest};
