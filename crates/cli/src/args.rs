@@ -73,6 +73,11 @@ pub(crate) enum Command {
     /// Hash every byte of a run's evidence and check it against the signed audit log.
     #[command(after_help = "Example:\n  bitproof verify latest")]
     Verify(Verify),
+    /// Export a run's package with what others need to check it. Nothing is written into the store.
+    #[command(
+        after_help = "Example:\n  bitproof export latest --as model-signing -o out\n  model_signing verify key out/model --signature out/model.sig --public_key out/model-signing.pub.pem"
+    )]
+    Export(Export),
     /// List the runs of the store.
     #[command(after_help = "Example:\n  bitproof runs --json")]
     Runs,
@@ -183,7 +188,7 @@ pub(crate) struct Replay {
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// A name, `latest`, `latest:NAME`, or the beginning of a uid.
-    #[arg(default_value = "latest", conflicts_with = "all")]
+    #[arg(default_value = "latest", conflicts_with_all = ["all", "attestation"])]
     pub(crate) run: String,
     /// Verify every run and every object, and list what nothing reaches.
     #[arg(long)]
@@ -200,6 +205,45 @@ pub(crate) struct Verify {
     /// Keep the report as an object and record it in the audit log.
     #[arg(long)]
     pub(crate) record: bool,
+    #[command(flatten)]
+    pub(crate) attestation: Attestation,
+}
+
+/// An attestation that is verified instead of a store.
+#[derive(Debug, Args)]
+pub(crate) struct Attestation {
+    /// Verify this attestation instead, with no store: a bundle of model-signing, or SLSA provenance.
+    #[arg(long, value_name = "FILE", requires = "public_key", conflicts_with_all = ["all", "vkey", "pin", "witness", "record"])]
+    pub(crate) attestation: Option<PathBuf>,
+    /// The key that must have signed it, in PEM: P-256 for model-signing, Ed25519 for SLSA provenance.
+    #[arg(long, value_name = "PEM", requires = "attestation")]
+    pub(crate) public_key: Option<PathBuf>,
+    /// Hash the files of this folder and hold them against the attestation.
+    #[arg(long, value_name = "DIR", requires = "attestation")]
+    pub(crate) files: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// A name, `latest`, `latest:NAME`, or the beginning of a uid.
+    pub(crate) run: String,
+    /// What to make of it.
+    #[arg(long = "as", value_enum, value_name = "FORMAT")]
+    pub(crate) format: ExportFormat,
+    /// The folder to make; RUN-FORMAT in the current one otherwise. Nothing is overwritten.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// The stage whose package it is, in a run that has more than one.
+    #[arg(long)]
+    pub(crate) stage: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// The files and a signature that PyPI's model-signing verifies.
+    ModelSigning,
+    /// SLSA provenance, version 1, in a signed DSSE envelope.
+    Slsa,
 }
 
 #[derive(Debug, Args)]
@@ -253,14 +297,15 @@ pub(crate) enum Key {
     /// Make the key of a role.
     #[command(after_help = "Example:\n  bitproof key new log")]
     New {
-        /// `log` signs tree heads, `artifact` signs models and manifests, `witness` cosigns other people's heads.
+        /// `log` signs tree heads, `artifact` signs models and manifests, `witness` cosigns other people's heads, `model-signing`
+        /// signs what is exported as that.
         role: String,
     },
     /// List the keys.
     List,
     /// Show a key's public half.
     Show {
-        /// `log`, `artifact` or `witness`.
+        /// `log`, `artifact`, `witness` or `model-signing`.
         role: String,
     },
     /// Replace a role's key by a new one, and record it signed by both.

@@ -4,9 +4,11 @@ use crate::args::Command;
 use crate::context::App;
 use crate::exit::{Exit, Failure};
 
+mod attestation;
 mod audit;
 mod compare;
 mod completions;
+mod export;
 mod gate;
 mod init;
 mod key;
@@ -24,7 +26,11 @@ pub(crate) fn dispatch(app: &App, command: Command) -> Result<Exit, Failure> {
         Command::Plan(args) => plan::execute(app, &args),
         Command::Run(args) => run::execute(app, &args),
         Command::Replay(args) => replay::execute(app, &args),
-        Command::Verify(args) => verify::execute(app, &args),
+        Command::Verify(args) => match &args.attestation.attestation {
+            Some(file) => attestation::execute(app, file, &args.attestation),
+            None => verify::execute(app, &args),
+        },
+        Command::Export(args) => export::execute(app, &args),
         Command::Runs => runs::execute(app),
         Command::Show(args) => show::execute(app, &args),
         Command::Compare(args) => compare::execute(app, &args),

@@ -173,6 +173,9 @@ impl App {
                 keys = keys.with_pem(role, pem);
             }
         }
+        if let Some(pem) = environment("BITPROOF_MODEL_SIGNING_KEY") {
+            keys = keys.with_model_signing_pem(pem);
+        }
         Ok(keys)
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use bitproof_audit::{ProveError, ReplayError, VerifyError, WitnessError};
+use bitproof_audit::{AttestationError, ExportError, ProveError, ReplayError, VerifyError, WitnessError};
 use bitproof_training::judge::JudgeError;
 use bitproof_training::recorder::RecorderError;
 use bitproof_training::run_folder::RunError;
@@ -140,6 +140,39 @@ impl From<WitnessError> for Failure {
     fn from(error: WitnessError) -> Self {
         let exit = match &error {
             WitnessError::File(_) | WitnessError::Note(_) => Exit::CouldNot,
+            _ => Exit::No,
+        };
+        Self { exit, error: error.into() }
+    }
+}
+
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Self {
+        let exit = match error {
+            ExportError::Verify(error) => return error.into(),
+            ExportError::Run(error) => return error.into(),
+            ExportError::Audit(_)
+            | ExportError::Damaged { .. }
+            | ExportError::Changed { .. }
+            | ExportError::Unlisted { .. }
+            | ExportError::Inventory(_)
+            | ExportError::Manifest(_)
+            | ExportError::Evidence { .. } => Exit::No,
+            ExportError::NoPackage { .. }
+            | ExportError::Stage { .. }
+            | ExportError::Exists { .. }
+            | ExportError::Nowhere { .. }
+            | ExportError::Stranger { .. } => Exit::Usage,
+            _ => Exit::CouldNot,
+        };
+        Self { exit, error: error.into() }
+    }
+}
+
+impl From<AttestationError> for Failure {
+    fn from(error: AttestationError) -> Self {
+        let exit = match &error {
+            AttestationError::File(_) => Exit::CouldNot,
             _ => Exit::No,
         };
         Self { exit, error: error.into() }

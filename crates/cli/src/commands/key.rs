@@ -1,4 +1,6 @@
-use bitproof_core_ledger::keys::{KeyError, KeyFolder, KeyRole, PrivateKey, WITNESS_NAME};
+use bitproof_core_ledger::keys::{
+    KeyError, KeyFolder, KeyRole, ModelSigningKey, PrivateKey, MODEL_SIGNING, WITNESS_NAME,
+};
 use bitproof_core_ledger::signature::ARTIFACT_SIGNER;
 use bitproof_training::recorder::RecorderError;
 use serde_json::{json, Value};
@@ -15,12 +17,25 @@ const LOG_NAME: &str = "bitproof.local/log";
 pub(super) fn execute(app: &App, args: &Key) -> Result<Exit, Failure> {
     let keys = app.keys()?;
     match args {
+        Key::New { role } if role == MODEL_SIGNING => {
+            let key = keys.create_model_signing().map_err(failure)?;
+            print_one(app, describe_model_signing(&keys, &key))?;
+        }
+        Key::Show { role } if role == MODEL_SIGNING => {
+            let key = keys.load_model_signing().map_err(failure)?;
+            print_one(app, describe_model_signing(&keys, &key))?;
+        }
         Key::New { role } => {
             let role = parse(role)?;
             let key = keys.create(role).map_err(failure)?;
-            print_one(app, &keys, &key)?;
+            print_one(app, describe(app, &keys, &key)?)?;
         }
-        Key::Show { role } => print_one(app, &keys, &load(&keys, parse(role)?)?)?,
+        Key::Show { role } => print_one(app, describe(app, &keys, &load(&keys, parse(role)?)?)?)?,
+        Key::Rotate { role } if role == MODEL_SIGNING => {
+            return Err(Failure::usage(
+                "the key for models is in no log\n  hint: move it away, make a new one, and give its public half to those who verify with it",
+            ));
+        }
         Key::Rotate { role } => rotate(app, &keys, parse(role)?)?,
         Key::Revoke { key, from_size } => revoke(app, &keys, key, *from_size)?,
         Key::List => {
@@ -32,14 +47,19 @@ pub(super) fn execute(app: &App, args: &Key) -> Result<Exit, Failure> {
                     Err(error) => return Err(failure(error)),
                 }
             }
-            let objects = found.iter().map(|k| describe(app, &keys, k)).collect::<Result<Vec<_>, _>>()?;
+            let mut objects = found.iter().map(|k| describe(app, &keys, k)).collect::<Result<Vec<_>, _>>()?;
+            match keys.load_model_signing() {
+                Ok(key) => objects.push(describe_model_signing(&keys, &key)),
+                Err(KeyError::Missing { .. }) => {}
+                Err(error) => return Err(failure(error)),
+            }
             app.answer(
                 || json!({ "schema": "bitproof/key-list/v1", "keys": objects }),
                 || {
                     let cell = |o: &Value, field: &str| o[field].as_str().unwrap_or_default().to_owned();
                     let rows: Vec<_> = objects
                         .iter()
-                        .map(|o| ["role", "vkey", "path"].map(|f| cell(o, f)).to_vec())
+                        .map(|o| ["role", name(o), "path"].map(|f| cell(o, f)).to_vec())
                         .collect();
                     if rows.is_empty() {
                         "no keys yet: the first run makes them\n".to_owned()
@@ -57,7 +77,16 @@ fn parse(role: &str) -> Result<KeyRole, Failure> {
     role.parse().map_err(|e: KeyError| Failure::usage(e))
 }
 
-fn failure(error: KeyError) -> Failure {
+/// The key for models has no text form as a note's key: it is told by the hint in its signatures.
+fn name(object: &Value) -> &'static str {
+    if object["vkey"].is_null() {
+        "key_id"
+    } else {
+        "vkey"
+    }
+}
+
+pub(super) fn failure(error: KeyError) -> Failure {
     match error {
         KeyError::Missing { .. } => Failure::usage(format!("{error}\n  hint: `bitproof key new` makes one")),
         KeyError::Exists { .. } => Failure::usage(format!(
@@ -115,18 +144,26 @@ fn describe(app: &App, keys: &KeyFolder, key: &PrivateKey) -> Result<Value, Fail
     let public = key.note_key(&name).map_err(RecorderError::from)?;
     Ok(json!({
         "role": key.role().name(), "vkey": public.to_string(), "key_id": public.id_hex(),
-        "path": keys.path(key.role()),
+        "public_key": key.public_key().to_pem(), "path": keys.path(key.role()),
     }))
 }
 
-fn print_one(app: &App, keys: &KeyFolder, key: &PrivateKey) -> Result<(), Failure> {
-    let mut object = describe(app, keys, key)?;
+fn describe_model_signing(keys: &KeyFolder, key: &ModelSigningKey) -> Value {
+    let public = key.public_key();
+    json!({
+        "role": MODEL_SIGNING, "vkey": null, "key_id": public.id(),
+        "public_key": public.to_pem(), "path": keys.model_signing_path(),
+    })
+}
+
+fn print_one(app: &App, mut object: Value) -> Result<(), Failure> {
     object["schema"] = json!("bitproof/key/v1");
     app.answer(
         || object.clone(),
         || {
             let row = |f: &str| vec![f.to_owned(), object[f].as_str().unwrap_or_default().to_owned()];
-            table(&["role", "vkey", "path"].map(row))
+            let pem = object["public_key"].as_str().unwrap_or_default();
+            format!("{}{pem}", table(&["role", name(&object), "path"].map(row)))
         },
     )
 }

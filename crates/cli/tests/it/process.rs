@@ -348,3 +348,59 @@ fn plans_and_completions_are_printed() {
     let (_, script) = project.answer(&["completions", "bash"]);
     assert!(script.contains("_bitproof()"), "{script}");
 }
+
+#[test]
+fn what_is_exported_is_verified_without_the_store_and_refusals_end_with_1() {
+    let project = Project::new();
+    assert_eq!(project.answer(&["run"]).0, 0);
+    let model = ["export", "small-1", "--as", "model-signing"];
+    let (exit, text) = project.answer(&model);
+    assert!(exit == 2 && text.contains("bitproof key new"), "{text}");
+    let made = project.json(&["key", "new", "model-signing"], 0);
+    assert_eq!(project.answer(&["key", "rotate", "model-signing"]).0, 2, "it is in no log");
+    assert_eq!(project.json(&["key", "show", "model-signing"], 0)["key_id"], made["key_id"]);
+    assert_eq!(project.answer(&["key", "new", "model-signing"]).0, 2);
+    assert_eq!(project.json(&model, 0)["key_id"], made["key_id"]);
+    assert_eq!(project.answer(&model).0, 2, "nothing is overwritten");
+    let pem = fs::read_to_string(made["path"].as_str().unwrap()).unwrap();
+    fs::remove_file(made["path"].as_str().unwrap()).unwrap();
+    let again = [&model[..], &["-o", "again"]].concat();
+    let given = project.command(&again).env("BITPROOF_MODEL_SIGNING_KEY", pem).output().unwrap();
+    let bundle = |dir: &str| fs::read(project.path().join(dir).join("model.sig")).unwrap();
+    assert!(given.status.success() && bundle("again") == bundle("small-1-model-signing"));
+    assert_eq!(project.answer(&["export", "small-1", "--as", "slsa", "-o", "slsa"]).0, 0);
+    fs::rename(project.store(), project.path().join("gone")).unwrap();
+
+    let out = project.path().join("small-1-model-signing");
+    let verify = |attestation: &str, key: &str, files: &str| {
+        let named = ["verify", "--attestation", attestation, "--public-key", key, "--files", files];
+        project.answer(&named)
+    };
+    let (signature, key, files) = (
+        "small-1-model-signing/model.sig",
+        "small-1-model-signing/model-signing.pub.pem",
+        "small-1-model-signing/model",
+    );
+    let (exit, text) = verify(signature, key, files);
+    assert!(exit == 0 && text.contains("model ok: model-signing signature over 3 files"), "{text}");
+    let (exit, text) = verify("slsa/provenance.dsse.json", "slsa/artifact.pub.pem", files);
+    assert!(exit == 0 && text.contains("claims builder: https://bitproof.local/"), "{text}");
+    for (attestation, key) in [(signature, "slsa/artifact.pub.pem"), ("slsa/provenance.dsse.json", key)] {
+        let (exit, text) = verify(attestation, key, files);
+        assert!(exit == 1 && text.contains("unknown field"), "the key decides what is read: {text}");
+    }
+    assert_eq!(verify("absent", key, files).0, 2);
+    assert_eq!(verify(signature, "bitproof.toml", files).0, 2, "a key that is none");
+    assert_eq!(verify(signature, key, "absent").0, 2);
+    assert_eq!(verify(signature, key, key).0, 2, "a folder that is none");
+    fs::write(out.join("model/added"), "x").unwrap();
+    let (exit, text) = verify(signature, key, files);
+    assert!(exit == 1 && text.contains("added is in the folder"), "{text}");
+    project.write("huge", &" ".repeat((16 << 20) + 1));
+    let (exit, text) = verify("huge", key, files);
+    assert!(exit == 1 && text.contains("larger than 16777216 bytes"), "{text}");
+    let bundle = fs::read_to_string(out.join("model.sig")).unwrap();
+    project.write("cut", &bundle[..bundle.len() - 1]);
+    let refused = project.json(&["verify", "--attestation", "cut", "--public-key", key], 1);
+    assert!(refused["message"].as_str().unwrap().starts_with("the bundle is truncated"), "{refused}");
+}

@@ -76,6 +76,12 @@ fn json_answers_have_the_documented_fields() {
     ask("show", &["show", "small-2"], 0);
     ask("compare", &["compare", "small-1", "small-2"], 0);
     ask("gate", &["gate", "small-2", "--baseline", "small-1"], 1);
+    project.answer(&["key", "new", "model-signing"]);
+    ask("export", &["export", "small-1", "--as", "model-signing", "-o", "model"], 0);
+    ask("export", &["export", "small-1", "--as", "slsa", "-o", "provenance"], 0);
+    let attestation = ["--attestation", "provenance/provenance.dsse.json"];
+    let arguments = [&["verify"], &attestation[..], &["--public-key", "provenance/artifact.pub.pem"]];
+    ask("attestation", &[&arguments.concat()[..], &["--files", "model/model"]].concat(), 0);
     ask("key-list", &["key", "list"], 0);
     ask("key", &["key", "show", "log"], 0);
     let vkey = key_of(&project, "log");
