@@ -5,8 +5,9 @@
 //! encode to the very bytes that were read.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
-use bincode::error::DecodeError;
-use bincode::{Decode, Encode};
+use bincode::enc::write::Writer;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{BorrowDecode, Decode, Encode};
 
 use crate::limits::CANON_BYTES;
 
@@ -65,8 +66,7 @@ pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
 /// # Errors
 /// [`CanonError`] for anything but the one canonical encoding of a `T`.
 pub fn decode<T: Encode + Decode<()>>(bytes: &[u8]) -> Result<T, CanonError> {
-    let what = std::any::type_name::<T>().rsplit("::").next().unwrap_or("value");
-    let (value, end) = match bytes.len().saturating_mul(MEMORY_PER_BYTE) {
+    let decoded = match bytes.len().saturating_mul(MEMORY_PER_BYTE) {
         0..=0x2000 => within::<T, 0x2000>(bytes),
         0x2001..=0x8000 => within::<T, 0x8000>(bytes),
         0x8001..=0x2_0000 => within::<T, 0x2_0000>(bytes),
@@ -75,18 +75,48 @@ pub fn decode<T: Encode + Decode<()>>(bytes: &[u8]) -> Result<T, CanonError> {
         0x20_0001..=0x80_0000 => within::<T, 0x80_0000>(bytes),
         0x80_0001..=0x200_0000 => within::<T, 0x200_0000>(bytes),
         _ => within::<T, { MEMORY_PER_BYTE * CANON_BYTES }>(bytes),
-    }
-    .map_err(|e| CanonError::Malformed { what, reason: e.to_string() })?;
+    };
+    only(bytes, decoded)
+}
+
+/// As [`decode`], for a value that borrows from `bytes`.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_borrowed<'a, T: Encode + BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<T, CanonError> {
+    only(bytes, bincode::borrow_decode_from_slice(bytes, config::<CANON_BYTES>()))
+}
+
+fn only<T: Encode>(bytes: &[u8], decoded: Result<(T, usize), DecodeError>) -> Result<T, CanonError> {
+    let what = std::any::type_name::<T>().rsplit("::").next().unwrap_or("value");
+    let (value, end) = decoded.map_err(|e| CanonError::Malformed { what, reason: e.to_string() })?;
     if end != bytes.len() {
         return Err(CanonError::Trailing { what, end, len: bytes.len() });
     }
-    let again = encode(&value);
-    if again != bytes {
-        let offset =
-            again.iter().zip(bytes).position(|(a, b)| a != b).unwrap_or(bytes.len().min(again.len()));
-        return Err(CanonError::NotCanonical { what, offset });
+    let mut again = Comparison { expected: bytes, at: 0 };
+    match bincode::encode_into_writer(&value, &mut again, config::<CANON_BYTES>()) {
+        Ok(()) if again.at == bytes.len() => Ok(value),
+        _ => Err(CanonError::NotCanonical { what, offset: again.at }),
     }
-    Ok(value)
+}
+
+/// Holds what is written against what it must be, without keeping it.
+struct Comparison<'a> {
+    expected: &'a [u8],
+    /// How many bytes were the same.
+    at: usize,
+}
+
+impl Writer for Comparison<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        let rest = &self.expected[self.at..];
+        if rest.starts_with(bytes) {
+            self.at += bytes.len();
+            return Ok(());
+        }
+        self.at += rest.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+        Err(EncodeError::Other("another byte"))
+    }
 }
 
 fn within<T: Decode<()>, const LIMIT: usize>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {

@@ -1,6 +1,6 @@
 //! Entries linked by digest: whoever knows the head knows every entry before it.
 
-use bincode::{Decode, Encode};
+use bincode::{BorrowDecode, Encode};
 
 use crate::canon::{self, CanonError};
 use crate::digest::{Digest, EntryKind, GenesisKind};
@@ -8,11 +8,11 @@ use crate::digest::{Digest, EntryKind, GenesisKind};
 /// The head of a chain: the digest of its newest entry.
 pub type ChainHead = Digest<EntryKind>;
 
-#[derive(Debug, Encode, Decode)]
-struct Link {
+#[derive(Debug, Encode, BorrowDecode)]
+struct Link<'a> {
     index: u64,
     previous: ChainHead,
-    body: Vec<u8>,
+    body: &'a [u8],
 }
 
 /// A chain under construction or under verification.
@@ -80,7 +80,7 @@ impl Chain {
     }
 
     /// Adds an entry and returns its record.
-    pub fn push(&mut self, body: Vec<u8>) -> Vec<u8> {
+    pub fn push(&mut self, body: &[u8]) -> Vec<u8> {
         let record = canon::encode(&Link { index: self.len, previous: self.head, body });
         self.advance(&record);
         record
@@ -90,9 +90,9 @@ impl Chain {
     ///
     /// # Errors
     /// [`ChainError`] when it is not; the chain is then unchanged.
-    pub fn accept(&mut self, record: &[u8]) -> Result<Vec<u8>, ChainError> {
-        let link: Link =
-            canon::decode(record).map_err(|source| ChainError::Encoding { index: self.len, source })?;
+    pub fn accept<'r>(&mut self, record: &'r [u8]) -> Result<&'r [u8], ChainError> {
+        let link: Link<'r> = canon::decode_borrowed(record)
+            .map_err(|source| ChainError::Encoding { index: self.len, source })?;
         if link.index != self.len {
             return Err(ChainError::Index { expected: self.len, got: link.index });
         }
@@ -115,7 +115,7 @@ mod tests {
 
     fn records() -> Vec<Vec<u8>> {
         let mut chain = Chain::bound_to(&[7; 32]);
-        (0..4u8).map(|i| chain.push(vec![i; 3])).collect()
+        (0..4u8).map(|i| chain.push(&[i; 3])).collect()
     }
 
     fn follow(binding: u8, records: &[Vec<u8>]) -> Result<ChainHead, ChainError> {

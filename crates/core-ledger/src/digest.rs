@@ -6,10 +6,12 @@ use std::fmt;
 use std::io::Read;
 use std::marker::PhantomData;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use bincode::de::{BorrowDecoder, Decoder};
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
+use blake3::hazmat::{hash_derive_key_context, HasherExt as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::canon;
@@ -18,6 +20,9 @@ use crate::canon;
 pub trait Kind: 'static {
     /// The `derive_key` context string, or `None` for plain BLAKE3.
     const CONTEXT: Option<&'static str>;
+
+    /// BLAKE3's key for the context, which is worked out once: a short record is hashed in the time that this takes.
+    fn context_key() -> Option<&'static [u8; 32]>;
 }
 
 macro_rules! kinds {
@@ -25,7 +30,14 @@ macro_rules! kinds {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $name {}
-        impl Kind for $name { const CONTEXT: Option<&'static str> = $context; }
+        impl Kind for $name {
+            const CONTEXT: Option<&'static str> = $context;
+
+            fn context_key() -> Option<&'static [u8; 32]> {
+                static KEY: LazyLock<Option<[u8; 32]>> = LazyLock::new(|| $name::CONTEXT.map(hash_derive_key_context));
+                KEY.as_ref()
+            }
+        }
     )*};
 }
 
@@ -78,7 +90,7 @@ impl<K: Kind> Digest<K> {
     /// What `source` returns.
     pub fn of_reader(source: &mut impl Read) -> std::io::Result<(Self, u64)> {
         let mut hasher = Self::hasher();
-        let mut buffer = vec![0u8; 1 << 16];
+        let mut buffer = vec![0u8; 1 << 17];
         let mut total = 0u64;
         loop {
             let n = source.read(&mut buffer)?;
@@ -91,7 +103,7 @@ impl<K: Kind> Digest<K> {
     }
 
     fn hasher() -> blake3::Hasher {
-        K::CONTEXT.map_or_else(blake3::Hasher::new, blake3::Hasher::new_derive_key)
+        K::context_key().map_or_else(blake3::Hasher::new, blake3::Hasher::new_from_context_key)
     }
 }
 
@@ -216,6 +228,8 @@ mod tests {
             Digest::<PlanKind>::of_bytes(b"").as_bytes(),
             Digest::<ActionKind>::of_bytes(b"").as_bytes()
         );
+        let context = PlanKind::CONTEXT.unwrap();
+        assert_eq!(*Digest::<PlanKind>::of_bytes(b"x").as_bytes(), blake3::derive_key(context, b"x"));
     }
 
     #[test]

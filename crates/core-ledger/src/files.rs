@@ -1,6 +1,6 @@
 //! Durable files: written whole, synced, published by name without replacing anything.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,6 +30,17 @@ impl FileError {
     }
 }
 
+/// What is written to a new file at once.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// A new file that is whole and durable, but has no name that lasts.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    path: PathBuf,
+    /// It, open.
+    pub(crate) file: Box<dyn StoredFile>,
+}
+
 /// Files on some storage. Cloning shares the storage.
 #[derive(Debug, Clone)]
 pub struct Files {
@@ -53,13 +64,21 @@ impl Files {
     /// # Errors
     /// [`FileError`] when any step fails; then `target` was not made, or is whole.
     pub fn publish_new(&self, staging: &Path, target: &Path, bytes: &[u8]) -> Result<bool, FileError> {
-        let temporary = self.stage(staging, bytes)?;
-        let linked = match self.storage.link_new(&temporary, target) {
+        let staged = self.stage(staging, &mut { bytes })?;
+        self.publish(staged, target)
+    }
+
+    /// Publishes a staged file under a name that must be free, and takes its own name away. Returns whether the name was free.
+    ///
+    /// # Errors
+    /// [`FileError`] when any step fails; then `target` was not made, or is whole.
+    pub(crate) fn publish(&self, staged: Staged, target: &Path) -> Result<bool, FileError> {
+        let linked = match self.storage.link_new(&staged.path, target) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             Err(e) => Err(FileError::at("publish", target)(e)),
         };
-        self.remove(&temporary)?;
+        self.remove(&staged.path)?;
         let published = linked?;
         if published {
             self.sync_parent(target)?;
@@ -72,8 +91,8 @@ impl Files {
     /// # Errors
     /// [`FileError`] when any step fails; then `target` is what it was, or is whole.
     pub fn replace(&self, staging: &Path, target: &Path, bytes: &[u8]) -> Result<(), FileError> {
-        let temporary = self.stage(staging, bytes)?;
-        self.rename(&temporary, target)?;
+        let staged = self.stage(staging, &mut { bytes })?;
+        self.rename(&staged.path, target)?;
         self.sync_parent(target)
     }
 
@@ -82,19 +101,44 @@ impl Files {
     /// # Errors
     /// [`FileError`] when the file exists or a step fails.
     pub fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-        let mut file = self.storage.create_new(path).map_err(FileError::at("create", path))?;
-        file.append(bytes).map_err(FileError::at("write", path))?;
-        file.sync().map_err(FileError::at("sync", path))
+        self.copy_new(path, &mut { bytes }).map(drop)
     }
 
-    fn stage(&self, staging: &Path, bytes: &[u8]) -> Result<PathBuf, FileError> {
+    /// Writes everything that `source` yields to a new file in `staging` and syncs it, in constant memory.
+    ///
+    /// # Errors
+    /// [`FileError`]; what was written so far is removed when that can be done.
+    pub(crate) fn stage(&self, staging: &Path, source: &mut impl Read) -> Result<Staged, FileError> {
         // Random, since process ids repeat: in two containers that share a store both are 1.
         let mut name = [0u8; 16];
         getrandom::fill(&mut name)
             .map_err(|e| FileError::at("name a file in", staging)(io::Error::other(e)))?;
         let path = staging.join(crate::store::hex(&name));
-        self.write_new(&path, bytes)?;
-        Ok(path)
+        match self.copy_new(&path, source) {
+            Ok(file) => Ok(Staged { path, file }),
+            Err(error) => {
+                // It fails again where the disk does; then whoever writes next removes it.
+                let _ = self.storage.remove(&path);
+                Err(error)
+            }
+        }
+    }
+
+    fn copy_new(&self, path: &Path, source: &mut impl Read) -> Result<Box<dyn StoredFile>, FileError> {
+        let mut file = self.storage.create_new(path).map_err(FileError::at("create", path))?;
+        let mut piece = Vec::new();
+        loop {
+            piece.clear();
+            let read = source.by_ref().take(PIECE_BYTES).read_to_end(&mut piece);
+            let n = read.map_err(FileError::at("copy into", path))?;
+            // An empty file is written once, too.
+            file.append(&piece).map_err(FileError::at("write", path))?;
+            if (n as u64) < PIECE_BYTES {
+                break;
+            }
+        }
+        file.sync().map_err(FileError::at("sync", path))?;
+        Ok(file)
     }
 
     /// Reads a regular file of at most `limit` bytes. A link is not followed, anything else is refused.
@@ -210,6 +254,14 @@ impl Files {
     /// [`FileError`].
     pub fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
         self.storage.rename(from, to).map_err(FileError::at("publish", to))
+    }
+
+    /// Takes a staged file away again.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub(crate) fn discard(&self, staged: Staged) -> Result<(), FileError> {
+        self.remove(&staged.path)
     }
 
     /// Removes a file, or a folder with all that is in it.

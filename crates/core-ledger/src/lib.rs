@@ -17,7 +17,7 @@
 //! use bitproof_core_ledger::chain::Chain;
 //!
 //! let mut ledger = Chain::bound_to(&[0; 32]);
-//! let records = [ledger.push(b"first".to_vec()), ledger.push(b"second".to_vec())];
+//! let records = [ledger.push(b"first"), ledger.push(b"second")];
 //!
 //! let mut check = Chain::bound_to(&[0; 32]);
 //! assert_eq!(check.accept(&records[0])?, b"first");
@@ -48,6 +48,7 @@ pub mod signature;
 pub mod storage;
 pub mod store;
 pub mod tlog_proof;
+mod tree_hash;
 
 pub use digest::{Content, Digest};
 pub use store::Store;

@@ -94,8 +94,8 @@ pub trait Storage: fmt::Debug + Send + Sync {
     fn lock(&self, path: &Path, mode: LockMode, wait: bool) -> io::Result<Option<Held>>;
 }
 
-/// An open file.
-pub trait StoredFile: fmt::Debug + Send {
+/// An open file. Several threads may read it at once.
+pub trait StoredFile: fmt::Debug + Send + Sync {
     /// Its length in bytes.
     ///
     /// # Errors

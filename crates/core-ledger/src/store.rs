@@ -1,5 +1,6 @@
 //! The store: the folder `.bitproof` that holds evidence and nothing else.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,7 @@ pub struct Store {
     root: PathBuf,
     id: String,
     description: Digest<Content>,
+    threads: NonZeroUsize,
 }
 
 impl Store {
@@ -86,7 +88,8 @@ impl Store {
             return Err(malformed("its id is not 32 hex digits".to_owned()));
         }
         let description = Digest::of_bytes(&bytes);
-        Ok(Self { files: files.clone(), root: root.to_owned(), id: parsed.id, description })
+        let threads = NonZeroUsize::MIN;
+        Ok(Self { files: files.clone(), root: root.to_owned(), id: parsed.id, description, threads })
     }
 
     /// Opens the store at `root`, or makes one with a new random id; says whether it was made.
@@ -111,6 +114,17 @@ impl Store {
         // Published last and never replaced: of two processes that make a store, both open the same one.
         let made = files.publish_new(&root.join("tmp"), &root.join(STORE_FILE), text.as_bytes())?;
         Self::open(files, root).map(|store| (store, made))
+    }
+
+    /// The same store, whose large files are hashed on so many threads. They change no digest.
+    #[must_use]
+    pub fn hashing_on(self, threads: NonZeroUsize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// On how many threads its large files are hashed.
+    pub fn threads(&self) -> NonZeroUsize {
+        self.threads
     }
 
     /// Where its files are kept.
@@ -140,7 +154,7 @@ impl Store {
 
     /// Its objects.
     pub fn objects(&self) -> Objects {
-        Objects::new(self.files.clone(), self.root.join("objects"), self.staging())
+        Objects::new(self.files.clone(), self.root.join("objects"), self.staging(), self.threads)
     }
 
     /// Where files are prepared before they are published.

@@ -7,7 +7,7 @@ use bitproof_core_ledger::canon::{self, CanonError};
 use bitproof_core_ledger::chain::{Chain, ChainError, ChainHead};
 use bitproof_core_ledger::digest::{Digest, ResultKind};
 use bitproof_core_ledger::files::Files;
-use bitproof_core_ledger::log::{self, Acknowledged, LogError, LogKind, LogWriter, Record};
+use bitproof_core_ledger::log::{self, Acknowledged, LogError, LogKind, LogWriter};
 use bitproof_core_ledger::objects::ObjectId;
 
 use crate::plan::Plan;
@@ -113,9 +113,30 @@ impl LedgerView {
     /// # Errors
     /// [`LedgerError`] with the offset of what is wrong.
     pub fn read(files: &Files, path: &Path, plan: &Plan) -> Result<Self, LedgerError> {
-        let contents = log::read(files, path, LogKind::LEDGER, Acknowledged::Unknown)?;
-        let (chain, entries) = follow(path, plan, &contents.records)?;
-        Ok(Self { entries, root: chain.head(), torn_bytes: contents.torn_bytes })
+        Self::follow(files, path, plan, Acknowledged::Unknown)
+    }
+
+    /// Reads the ledger of a run that was not sealed: nothing of it was acknowledged, and what follows the first entry that is
+    /// not whole counts as torn, as it does when the run is taken up.
+    ///
+    /// # Errors
+    /// As [`LedgerView::read`].
+    pub fn read_unsealed(files: &Files, path: &Path, plan: &Plan) -> Result<Self, LedgerError> {
+        Self::follow(files, path, plan, Acknowledged::Records(0))
+    }
+
+    fn follow(
+        files: &Files,
+        path: &Path,
+        plan: &Plan,
+        acknowledged: Acknowledged,
+    ) -> Result<Self, LedgerError> {
+        let mut follower = Follower::new(path, plan);
+        let end = log::visit(files, path, LogKind::LEDGER, acknowledged, |segment, offset, payload| {
+            follower.take(segment, offset, payload);
+        })?;
+        let (chain, entries) = follower.end()?;
+        Ok(Self { entries, root: chain.head(), torn_bytes: end.torn_bytes })
     }
 
     /// The entry of a task.
@@ -124,37 +145,57 @@ impl LedgerView {
     }
 }
 
-fn follow(path: &Path, plan: &Plan, records: &[Record]) -> Result<(Chain, Vec<Entry>), LedgerError> {
-    let mut chain = Chain::bound_to(plan.digest().as_bytes());
-    let mut entries = Vec::with_capacity(records.len());
-    for record in records {
-        let offset = record.offset;
-        let path = &log::segment_path(path, record.segment);
-        let body = chain.accept(&record.payload).map_err(|source| LedgerError::Chain {
-            path: path.to_owned(),
-            offset,
-            source,
-        })?;
-        let entry: Entry = canon::decode(&body).map_err(|source| LedgerError::Encoding {
-            path: path.to_owned(),
-            offset,
-            source,
-        })?;
-        let place = |task: &TaskId, lane: u32, tick: u64| format!("{task} (lane {lane}, tick {tick})");
-        let expected = match entries.len() {
-            n if n < plan.len() => {
-                let planned = plan.task(n);
-                place(&planned.spec.id, planned.slot.lane, planned.slot.tick)
-            }
-            _ => "no further task".to_owned(),
-        };
-        let got = place(&entry.task, entry.lane, entry.tick);
-        if got != expected {
-            return Err(LedgerError::NotAsPlanned { path: path.to_owned(), offset, expected, got });
-        }
-        entries.push(entry);
+/// Takes record after record until one does not continue the chain or the plan.
+struct Follower<'a> {
+    path: &'a Path,
+    plan: &'a Plan,
+    chain: Chain,
+    entries: Vec<Entry>,
+    failed: Option<LedgerError>,
+}
+
+impl<'a> Follower<'a> {
+    fn new(path: &'a Path, plan: &'a Plan) -> Self {
+        let chain = Chain::bound_to(plan.digest().as_bytes());
+        Self { path, plan, chain, entries: Vec::new(), failed: None }
     }
-    Ok((chain, entries))
+
+    fn end(self) -> Result<(Chain, Vec<Entry>), LedgerError> {
+        self.failed.map_or(Ok((self.chain, self.entries)), Err)
+    }
+
+    fn take(&mut self, segment: u32, offset: u64, payload: &[u8]) {
+        if self.failed.is_some() {
+            return;
+        }
+        match self.entry(segment, offset, payload) {
+            Ok(entry) => self.entries.push(entry),
+            Err(error) => self.failed = Some(error),
+        }
+    }
+
+    fn entry(&mut self, segment: u32, offset: u64, payload: &[u8]) -> Result<Entry, LedgerError> {
+        let path = || log::segment_path(self.path, segment);
+        let chained = self.chain.accept(payload);
+        let body = chained.map_err(|source| LedgerError::Chain { path: path(), offset, source })?;
+        let entry: Entry = canon::decode(body)
+            .map_err(|source| LedgerError::Encoding { path: path(), offset, source })?;
+        let n = self.entries.len();
+        let planned = (n < self.plan.len()).then(|| self.plan.task(n));
+        let as_planned = planned.is_some_and(|planned| {
+            (&planned.spec.id, planned.slot.lane, planned.slot.tick) == (&entry.task, entry.lane, entry.tick)
+        });
+        if as_planned {
+            return Ok(entry);
+        }
+        let place = |task: &TaskId, lane: u32, tick: u64| format!("{task} (lane {lane}, tick {tick})");
+        let expected = planned.map_or_else(
+            || "no further task".to_owned(),
+            |planned| place(&planned.spec.id, planned.slot.lane, planned.slot.tick),
+        );
+        let got = place(&entry.task, entry.lane, entry.tick);
+        Err(LedgerError::NotAsPlanned { path: path(), offset, expected, got })
+    }
 }
 
 /// A ledger that is open for appending. The caller holds the run's lock.
@@ -172,7 +213,9 @@ impl Ledger {
     pub fn open(files: &Files, path: &Path, plan: &Plan) -> Result<(Self, Vec<Entry>), LedgerError> {
         // Nothing of an open ledger was acknowledged, and the tasks of what is cut are executed again to the same bytes.
         let (writer, records) = LogWriter::open(files, path, LogKind::LEDGER, Acknowledged::Records(0))?;
-        let (chain, entries) = follow(path, plan, &records)?;
+        let mut follower = Follower::new(path, plan);
+        records.iter().for_each(|record| follower.take(record.segment, record.offset, &record.payload));
+        let (chain, entries) = follower.end()?;
         Ok((Self { writer, chain }, entries))
     }
 
@@ -182,7 +225,7 @@ impl Ledger {
     /// [`LedgerError::Log`]; then none of them is acknowledged.
     pub fn append(&mut self, entries: &[Entry]) -> Result<(), LedgerError> {
         let mut chain = self.chain.clone();
-        let records: Vec<Vec<u8>> = entries.iter().map(|e| chain.push(canon::encode(e))).collect();
+        let records: Vec<Vec<u8>> = entries.iter().map(|e| chain.push(&canon::encode(e))).collect();
         self.writer.append(&records)?;
         self.chain = chain;
         Ok(())
@@ -197,7 +240,7 @@ impl Ledger {
 /// The head that the chain of `entries` has under `plan`, without a file.
 pub fn ledger_root(plan: &Plan, entries: &[Entry]) -> ChainHead {
     let mut chain = Chain::bound_to(plan.digest().as_bytes());
-    entries.iter().for_each(|e| drop(chain.push(canon::encode(e))));
+    entries.iter().for_each(|e| drop(chain.push(&canon::encode(e))));
     chain.head()
 }
 
