@@ -577,12 +577,11 @@ impl<'a> Verifier<'a> {
                 return;
             }
         }
-        let bytes = match self
-            .store
-            .files()
-            .read_bounded(&self.store.root().join(&entry.path), OBJECT_IN_MEMORY_BYTES)
-        {
-            Ok(bytes) => bytes,
+        let checked = self.store.files().open(&path).and_then(|file| {
+            entry.check(&*file, self.store.threads()).map_err(FileError::at("read", &path))
+        });
+        let held = match checked {
+            Ok(held) => held,
             Err(error) => {
                 if !self.has_finding(&entry.path) {
                     self.find("content", &entry.path, None, entry.digest.to_string(), error.to_string());
@@ -590,23 +589,21 @@ impl<'a> Verifier<'a> {
                 return;
             }
         };
-        self.count(bytes.len() as u64);
-        match entry.mismatch(&bytes) {
-            None => {
+        match held {
+            Ok(bytes) => {
+                self.count(bytes);
                 if let Some(id) = object_id(&entry.path) {
                     self.whole.insert(id);
                 }
             }
-            Some(_) if self.has_finding(&entry.path) => {}
-            Some(m) => {
+            Err(m) => {
+                self.count(m.size);
+                if self.has_finding(&entry.path) {
+                    return;
+                }
                 let expected = format!("{} ({} bytes)", entry.digest, entry.size);
-                let got = format!(
-                    "{} ({} bytes; bytes {} to {} differ)",
-                    m.got,
-                    bytes.len(),
-                    m.offset,
-                    m.offset + m.len
-                );
+                let got =
+                    format!("{} ({} bytes; bytes {} to {} differ)", m.got, m.size, m.offset, m.offset + m.len);
                 self.find("content", &entry.path, Some(m.offset), expected, got);
             }
         }

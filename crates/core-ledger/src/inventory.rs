@@ -3,6 +3,8 @@
 //! Digests of blocks stand beside the digest of each file, so that a changed byte is found *where* it changed.
 //! `docs/formats/inventory.md` is normative.
 
+use std::io::{self, BufRead as _, BufReader};
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use bincode::{Decode, Encode};
@@ -10,7 +12,8 @@ use bincode::{Decode, Encode};
 use crate::canon::{self, CanonError};
 use crate::digest::{Content, Digest};
 use crate::files::{FileError, Files};
-use crate::limits::OBJECT_IN_MEMORY_BYTES;
+use crate::storage::{Reading, StoredFile};
+use crate::tree_hash;
 
 const SCHEMA: u32 = 1;
 const MIN_BLOCK_BYTES: u64 = 256;
@@ -43,46 +46,80 @@ pub struct Mismatch {
     pub len: u64,
     /// What the file hashes to.
     pub got: Digest<Content>,
+    /// How many bytes the file has.
+    pub size: u64,
 }
 
 impl InventoryEntry {
-    /// The entry for a file with these bytes.
+    /// The entry for a file, which is read in constant memory; a large one is hashed on several threads.
     ///
     /// It has at most 1024 blocks; of many files that are listed together, each has fewer.
-    pub fn of(path: &str, bytes: &[u8], files: usize) -> Self {
-        let size = bytes.len() as u64;
+    ///
+    /// # Errors
+    /// What the file says.
+    pub fn of(path: &str, file: &dyn StoredFile, files: usize, threads: NonZeroUsize) -> io::Result<Self> {
+        let (digest, size) = tree_hash::of_file(file, threads)?;
         let most = (MAX_ALL_BLOCKS / files.max(1) as u64).clamp(1, MAX_BLOCKS);
         let block_bytes = size.div_ceil(most).next_power_of_two().max(MIN_BLOCK_BYTES);
-        Self {
-            path: path.to_owned(),
-            size,
-            digest: Digest::of_bytes(bytes),
-            block_bytes,
-            blocks: bytes.chunks(block_bytes as usize).map(block_digest).collect(),
+        let mut blocks = Blocks::of(file, block_bytes);
+        let mut listed = Vec::new();
+        while let Some(block) = blocks.next_block()? {
+            listed.push(block);
         }
+        Ok(Self { path: path.to_owned(), size, digest, block_bytes, blocks: listed })
     }
 
-    /// Holds bytes against the entry; `None` when they are the same.
-    pub fn mismatch(&self, bytes: &[u8]) -> Option<Mismatch> {
-        let got = Digest::of_bytes(bytes);
+    /// Holds a file against the entry, in constant memory: its length when it is the same, else where it is another.
+    ///
+    /// # Errors
+    /// What the file says.
+    pub fn check(&self, file: &dyn StoredFile, threads: NonZeroUsize) -> io::Result<Result<u64, Mismatch>> {
+        let (got, size) = tree_hash::of_file(file, threads)?;
         if got == self.digest {
-            return None;
+            return Ok(Ok(size));
         }
-        let size = bytes.len() as u64;
-        let blocks: Vec<&[u8]> = bytes.chunks(self.block_bytes as usize).collect();
-        let bad = blocks.iter().zip(&self.blocks).position(|(b, d)| block_digest(b) != *d);
-        let offset = match bad {
-            Some(i) => i as u64 * self.block_bytes,
-            None => self.size.min(size),
-        };
-        let len = self.block_bytes.min(size.max(self.size) - offset.min(size.max(self.size)));
-        Some(Mismatch { offset, len, got })
+        let mut blocks = Blocks::of(file, self.block_bytes);
+        let mut bad = None;
+        for (i, expected) in (0u64..).zip(&self.blocks) {
+            // Where the file ends first, it is the same up to there.
+            if blocks.next_block()?.is_some_and(|block| block != *expected) {
+                bad = Some(i * self.block_bytes);
+                break;
+            }
+        }
+        let longer = size.max(self.size);
+        let offset = bad.unwrap_or(self.size.min(size));
+        Ok(Err(Mismatch { offset, len: self.block_bytes.min(longer - offset.min(longer)), got, size }))
     }
 }
 
-fn block_digest(block: &[u8]) -> [u8; 8] {
-    let digest = Digest::<Content>::of_bytes(block);
-    *digest.as_bytes().first_chunk().expect("a digest has 32 bytes")
+/// The digests of a file's blocks, one after the other.
+struct Blocks<'a> {
+    reader: BufReader<Reading<'a>>,
+    block_bytes: u64,
+}
+
+impl<'a> Blocks<'a> {
+    fn of(file: &'a dyn StoredFile, block_bytes: u64) -> Self {
+        Self { reader: BufReader::with_capacity(1 << 16, Reading::new(file)), block_bytes }
+    }
+
+    /// `None` at the end.
+    fn next_block(&mut self) -> io::Result<Option<[u8; 8]>> {
+        let mut hasher = blake3::Hasher::new();
+        while hasher.count() < self.block_bytes {
+            let there = self.reader.fill_buf()?;
+            let n = (there.len() as u64).min(self.block_bytes - hasher.count()) as usize;
+            if n == 0 {
+                break;
+            }
+            hasher.update(&there[..n]);
+            self.reader.consume(n);
+        }
+        let digest = hasher.finalize();
+        let first = *digest.as_bytes().first_chunk().expect("a digest has 32 bytes");
+        Ok((hasher.count() > 0).then_some(first))
+    }
 }
 
 /// A sorted list of entries.
@@ -133,15 +170,22 @@ impl Inventory {
     ///
     /// # Errors
     /// [`InventoryError::File`] when one cannot be read, [`InventoryError::Path`] for a path that may not stand in it.
-    pub fn take(files: &Files, root: &Path, mut paths: Vec<String>) -> Result<Self, InventoryError> {
+    pub fn take(
+        files: &Files,
+        root: &Path,
+        mut paths: Vec<String>,
+        threads: NonZeroUsize,
+    ) -> Result<Self, InventoryError> {
         paths.sort();
         paths.dedup();
         if paths.len() > MAX_FILES {
             return Err(InventoryError::TooMany { files: paths.len() });
         }
         let entry = |path: &String| -> Result<InventoryEntry, InventoryError> {
-            let bytes = files.read_bounded(&root.join(path), OBJECT_IN_MEMORY_BYTES)?;
-            Ok(InventoryEntry::of(path, &bytes, paths.len()))
+            let at = root.join(path);
+            let file = files.open(&at)?;
+            let entry = InventoryEntry::of(path, &*file, paths.len(), threads);
+            Ok(entry.map_err(FileError::at("read", &at))?)
         };
         let inventory = Self { schema: SCHEMA, entries: paths.iter().map(entry).collect::<Result<_, _>>()? };
         inventory.check()?;
@@ -198,26 +242,60 @@ pub fn is_plain_relative(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::sim::SimDisk;
+    use crate::storage::Storage as _;
+
+    fn file(bytes: &[u8]) -> Box<dyn StoredFile> {
+        let mut file = SimDisk::new().create_new(Path::new("/f")).unwrap();
+        file.append(bytes).unwrap();
+        file
+    }
+
+    fn entry(path: &str, bytes: &[u8]) -> InventoryEntry {
+        InventoryEntry::of(path, &*file(bytes), 1, NonZeroUsize::MIN).unwrap()
+    }
+
+    fn mismatch(entry: &InventoryEntry, bytes: &[u8]) -> Option<Mismatch> {
+        entry.check(&*file(bytes), NonZeroUsize::MIN).unwrap().err()
+    }
 
     #[test]
     fn a_change_is_located_to_its_block() {
         let bytes: Vec<u8> = (0..1000u32).map(|i| i as u8).collect();
-        let entry = InventoryEntry::of("a", &bytes, 1);
-        assert_eq!(entry.mismatch(&bytes), None);
+        let entry = entry("a", &bytes);
+        assert_eq!(mismatch(&entry, &bytes), None);
         for i in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[i] ^= 1;
-            let found = entry.mismatch(&bad).unwrap();
+            let found = mismatch(&entry, &bad).unwrap();
             assert!((found.offset..found.offset + found.len).contains(&(i as u64)), "byte {i}: {found:?}");
         }
-        assert_eq!(entry.mismatch(&bytes[..999]).unwrap().offset, 768);
-        assert_eq!(entry.mismatch(&[bytes.clone(), vec![1]].concat()).unwrap().offset, 768);
-        assert_eq!(InventoryEntry::of("e", b"", 1).mismatch(b"x").unwrap().offset, 0);
+        assert_eq!(mismatch(&entry, &bytes[..999]).unwrap().offset, 768);
+        assert_eq!(mismatch(&entry, &[bytes.clone(), vec![1]].concat()).unwrap().offset, 768);
+        assert_eq!(mismatch(&super::tests::entry("e", b""), b"x").unwrap().offset, 0);
+    }
+
+    #[test]
+    fn a_large_file_has_the_blocks_of_its_bytes_on_any_number_of_threads() {
+        let bytes: Vec<u8> = (0..3_000_000u32).map(|i| (i / 7) as u8).collect();
+        let one = entry("a", &bytes);
+        let block = one.block_bytes as usize;
+        assert_eq!((one.block_bytes, one.size, one.digest), (4096, 3_000_000, Digest::of_bytes(&bytes)));
+        let expected: Vec<[u8; 8]> =
+            bytes.chunks(block).map(|b| *blake3::hash(b).as_bytes().first_chunk().unwrap()).collect();
+        assert_eq!(one.blocks, expected);
+        let three = NonZeroUsize::new(3).unwrap();
+        assert_eq!(InventoryEntry::of("a", &*file(&bytes), 1, three).unwrap(), one);
+        let mut bad = bytes.clone();
+        bad[2_500_000] ^= 1;
+        let found = one.check(&*file(&bad), three).unwrap().unwrap_err();
+        assert_eq!((found.offset, found.len), (2_500_000 / 4096 * 4096, 4096));
+        assert_eq!(one.check(&*file(&bytes), three).unwrap(), Ok(3_000_000));
     }
 
     #[test]
     fn decoding_refuses_paths_that_leave_the_store_and_disorder() {
-        let entry = |path: &str| InventoryEntry::of(path, b"x", 1);
+        let entry = |path: &str| entry(path, b"x");
         let encode = |entries| Inventory { schema: SCHEMA, entries }.encode();
         Inventory::decode(&encode(vec![entry("a"), entry("b/c")])).unwrap();
         for bad in ["../a", "/a", "a//b", "a/./b", "", "a\\b", "a\0"] {

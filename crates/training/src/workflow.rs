@@ -291,7 +291,7 @@ fn write_sealed_files(
     let mut paths = folder.evidence_files()?;
     let objects = recorder.store.objects();
     paths.extend(closure(folder, &execution.entries, &objects).iter().map(object_path));
-    let inventory = Inventory::take(files, recorder.store.root(), paths)?;
+    let inventory = Inventory::take(files, recorder.store.root(), paths, recorder.store.threads())?;
     Ok(write(&folder.path(INVENTORY), &inventory.encode())?)
 }
 
