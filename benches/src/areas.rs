@@ -1,6 +1,8 @@
 //! What `cargo xtask bench` can measure.
 
+mod audit;
 mod kernels;
+mod ledger;
 
 use std::num::NonZeroUsize;
 
@@ -29,7 +31,11 @@ impl Area {
 
 /// All areas, in the order in which they run.
 pub fn areas() -> Vec<Area> {
-    vec![Area { name: "kernels", run: kernels::run }]
+    vec![
+        Area { name: "kernels", run: kernels::run },
+        Area { name: "audit", run: audit::run },
+        Area { name: "ledger", run: ledger::run },
+    ]
 }
 
 /// One thread, and as many as there are processors if that is more.

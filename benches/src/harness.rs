@@ -48,6 +48,28 @@ pub struct Measurement {
     pub peak_rss_bytes: u64,
     /// BLAKE3 of the result's bytes.
     pub result_digest: Digest<Content>,
+    /// What the work consists of, where it is many of the same.
+    pub items: Option<Items>,
+    /// How long another program took for the same.
+    pub peer: Option<Peer>,
+}
+
+/// How many of what a piece of work consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Items {
+    /// How many.
+    pub count: u64,
+    /// Of what: `record`, `leaf`, `byte`.
+    pub of: &'static str,
+}
+
+/// What another program took, its repetitions interleaved with ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// What it is.
+    pub name: &'static str,
+    /// The median over all repetitions, in nanoseconds.
+    pub wall_ns: u64,
 }
 
 /// Two repetitions gave different bits.
@@ -89,13 +111,48 @@ impl<'a> Harness<'a> {
         &self,
         bench: &str,
         threads: usize,
-        mut work: impl FnMut() -> R,
+        work: impl FnMut() -> R,
         bytes: impl Fn(&R) -> Vec<u8>,
     ) -> Result<Measurement, Unrepeatable> {
+        let measured = self.interleaved::<R, ()>(bench, threads, work, bytes, None)?;
+        Ok(measured.0)
+    }
+
+    /// As [`Harness::measure`]; after each repetition `peer` does the same in its own way.
+    ///
+    /// # Errors
+    /// As [`Harness::measure`].
+    pub fn measure_against<R, P>(
+        &self,
+        (bench, threads, items): (&str, usize, Items),
+        work: impl FnMut() -> R,
+        bytes: impl Fn(&R) -> Vec<u8>,
+        name: &'static str,
+        mut peer: impl FnMut() -> P,
+    ) -> Result<Measurement, Unrepeatable> {
+        let (ours, wall_ns) = self.interleaved(bench, threads, work, bytes, Some(&mut peer))?;
+        Ok(Measurement { items: Some(items), peer: wall_ns.map(|wall_ns| Peer { name, wall_ns }), ..ours })
+    }
+
+    /// The measurement, and the peer's median.
+    fn interleaved<R, P>(
+        &self,
+        bench: &str,
+        threads: usize,
+        mut work: impl FnMut() -> R,
+        bytes: impl Fn(&R) -> Vec<u8>,
+        mut peer: Option<&mut dyn FnMut() -> P>,
+    ) -> Result<(Measurement, Option<u64>), Unrepeatable> {
         let digest = |result: &R| Digest::of_bytes(&bytes(result));
         let expected = digest(&work());
         let rss_before = rss_bytes();
+        // Before the peer has run: what it takes is not ours.
+        let peak = peak_rss_bytes();
+        if let Some(peer) = &mut peer {
+            black_box(peer());
+        }
         let mut walls = Vec::new();
+        let mut peer_walls = Vec::new();
         let mut total_ns = 0u64;
         while walls.len() < *self.budget.repetitions.start()
             || (walls.len() < *self.budget.repetitions.end() && total_ns < self.budget.wall_ns)
@@ -109,18 +166,29 @@ impl<'a> Harness<'a> {
             }
             walls.push(wall_ns);
             total_ns += wall_ns;
+            drop(result);
+            if let Some(peer) = &mut peer {
+                let started = self.clock.now_ns();
+                black_box(peer());
+                peer_walls.push(self.clock.now_ns() - started);
+            }
         }
         walls.sort_unstable();
+        peer_walls.sort_unstable();
         let delta = |before: u64| rss_bytes().unwrap_or(before).cast_signed() - before.cast_signed();
-        Ok(Measurement {
+        let peer_wall_ns = peer.is_some().then(|| nearest_rank(&peer_walls, 50));
+        let measurement = Measurement {
             bench: bench.to_owned(),
             threads,
             wall_ns: nearest_rank(&walls, 50),
             wall_ns_p95: nearest_rank(&walls, 95),
             memory_delta_bytes: rss_before.map_or(0, delta),
-            peak_rss_bytes: peak_rss_bytes().unwrap_or(0),
+            peak_rss_bytes: if peer_wall_ns.is_some() { peak } else { peak_rss_bytes() }.unwrap_or(0),
             result_digest: expected,
-        })
+            items: None,
+            peer: None,
+        };
+        Ok((measurement, peer_wall_ns))
     }
 }
 
@@ -133,7 +201,7 @@ fn nearest_rank(sorted: &[u64], percent: usize) -> u64 {
 impl Measurement {
     /// The line that `cargo xtask bench --json` prints.
     pub fn to_json(&self) -> Value {
-        json!({
+        let mut object = json!({
             "bench": self.bench,
             "threads": self.threads,
             "wall_ns": self.wall_ns,
@@ -141,7 +209,17 @@ impl Measurement {
             "memory_delta_bytes": self.memory_delta_bytes,
             "peak_rss_bytes": self.peak_rss_bytes,
             "result_digest": self.result_digest,
-        })
+        });
+        if let Some(items) = &self.items {
+            object["items"] = json!(items.count);
+            object["item"] = json!(items.of);
+        }
+        if let Some(peer) = &self.peer {
+            object["peer"] = json!(peer.name);
+            object["peer_wall_ns"] = json!(peer.wall_ns);
+            object["ratio"] = json!(peer.wall_ns as f64 / self.wall_ns.max(1) as f64);
+        }
+        object
     }
 }
 
@@ -168,6 +246,28 @@ mod tests {
         assert_eq!(object["bench"], "count/20");
         assert_eq!(object["result_digest"], found.result_digest.to_string());
         assert!(object.get("peer").is_none());
+    }
+
+    #[test]
+    fn a_peer_is_timed_beside_and_its_time_over_ours_is_the_ratio() {
+        let clock = ManualClock::default();
+        let harness = Harness::new(&clock, Budget { repetitions: 4..=4, wall_ns: 0 });
+        let order = std::cell::RefCell::new(String::new());
+        let ours = || {
+            clock.advance_ns(20);
+            order.borrow_mut().push('o');
+        };
+        let theirs = || {
+            clock.advance_ns(10);
+            order.borrow_mut().push('p');
+        };
+        let items = Items { count: 3, of: "leaf" };
+        let found = harness.measure_against(("x", 1, items), ours, |()| Vec::new(), "other", theirs).unwrap();
+        assert_eq!(*order.borrow(), "opopopopop");
+        assert_eq!((found.wall_ns, found.peer.as_ref().unwrap().wall_ns), (20, 10));
+        let object = found.to_json();
+        assert_eq!((&object["ratio"], &object["peer"]), (&json!(0.5), &json!("other")));
+        assert_eq!((&object["items"], &object["item"]), (&json!(3), &json!("leaf")));
     }
 
     #[test]

@@ -25,4 +25,4 @@ mod harness;
 pub mod inputs;
 
 pub use areas::{areas, Area};
-pub use harness::{Budget, Harness, Measurement, Unrepeatable};
+pub use harness::{Budget, Harness, Items, Measurement, Peer, Unrepeatable};

@@ -149,8 +149,18 @@ impl Measurement {
             let other = if self.result_digest == before.result_digest { "" } else { "  RESULT DIFFERS" };
             format!("  {:.2}x against {name}{other}", self.ratio(before))
         });
+        let each = match (self.object["items"].as_f64(), self.object["item"].as_str()) {
+            (Some(items), Some(item)) if items > 0.0 => {
+                format!("  {:.3} ns a {item}", self.wall_ns as f64 / items)
+            }
+            _ => String::new(),
+        };
+        let peer = match (self.object["peer"].as_str(), self.object["ratio"].as_f64()) {
+            (Some(peer), Some(ratio)) => format!("  {ratio:.2}x against {peer}"),
+            _ => String::new(),
+        };
         format!(
-            "{:32} {:2} threads  {:>11}  p95 {:>11}  memory {:>+9.2} MiB  peak {:>8.2} MiB  {}{compared}",
+            "{:32} {:2} threads  {:>11}  p95 {:>11}  memory {:>+9.2} MiB  peak {:>8.2} MiB  {}{each}{peer}{compared}",
             self.bench,
             self.threads,
             milliseconds(self.wall_ns),
@@ -186,6 +196,17 @@ mod tests {
         let before = kept(3_000_000, "0123456789abcdef01");
         assert!(now.row(Some(("before", &before))).ends_with("  1.50x against before"));
         assert!(now.row(Some(("before", &kept(3_000_000, "f")))).ends_with("before  RESULT DIFFERS"));
+    }
+
+    #[test]
+    fn a_row_says_what_each_took_and_how_a_peer_did() {
+        let mut object: Value = serde_json::from_str(LINE).unwrap();
+        object["items"] = json!(1000);
+        object["item"] = json!("leaf");
+        object["peer"] = json!("sha2");
+        object["ratio"] = json!(0.875);
+        let row = Measurement::parse(&object.to_string()).unwrap().row(None);
+        assert!(row.ends_with("0123456789abcdef  2000.000 ns a leaf  0.88x against sha2"), "{row}");
     }
 
     #[test]
