@@ -91,13 +91,18 @@ fn verify(harness: &Harness<'_>, dir: &Path, emit: &mut Emit<'_>) -> Result<(), 
     let files = Files::on_disk();
     let work = || {
         let mut chain = Chain::bound_to(&[0; 32]);
-        let end = log::visit(&files, &path, LogKind::LEDGER, Acknowledged::Records(VERIFIED), |_, _, record| {
-            chain.accept(record).expect("the chain is whole");
-        });
+        let end =
+            log::visit(&files, &path, LogKind::LEDGER, Acknowledged::Records(VERIFIED), |_, _, record| {
+                chain.accept(record).expect("the chain is whole");
+            });
         assert_eq!(end.expect("the file is whole").records, VERIFIED);
         chain.head()
     };
-    let peer = || records.iter().for_each(|record| drop(black_box(blake3::hash(black_box(record)))));
+    let peer = || {
+        for record in &records {
+            black_box(blake3::hash(black_box(record)));
+        }
+    };
     let items = Items { count: VERIFIED, of: "record" };
     let measured = harness.measure_against(
         ("ledger/verify", 1, items),
@@ -112,9 +117,10 @@ fn verify(harness: &Harness<'_>, dir: &Path, emit: &mut Emit<'_>) -> Result<(), 
 
 fn object(harness: &Harness<'_>, dir: &Path, emit: &mut Emit<'_>) -> Result<(), Unrepeatable> {
     let (folder, staging) = (dir.join("objects"), dir.join("tmp"));
-    [&folder, &staging].into_iter().for_each(|dir| fs::create_dir(dir).expect("the target folder is writable"));
-    let objects =
-        |threads| Objects::new(Files::on_disk(), folder.clone(), staging.clone(), nonzero(threads));
+    [&folder, &staging]
+        .into_iter()
+        .for_each(|dir| fs::create_dir(dir).expect("the target folder is writable"));
+    let objects = |threads| Objects::new(Files::on_disk(), folder.clone(), staging.clone(), nonzero(threads));
     let id = ObjectId::of_reader(&mut Stream::default()).expect("a stream in memory does not fail").0;
     objects(1).put_reader(&id, &mut Stream::default()).expect("the disk has room");
     let path: PathBuf = objects(1).path(&id);

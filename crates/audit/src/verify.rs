@@ -577,9 +577,10 @@ impl<'a> Verifier<'a> {
                 return;
             }
         }
-        let checked = self.store.files().open(&path).and_then(|file| {
-            entry.check(&*file, self.store.threads()).map_err(FileError::at("read", &path))
-        });
+        let checked =
+            self.store.files().open(&path).and_then(|file| {
+                entry.check(&*file, self.store.threads()).map_err(FileError::at("read", &path))
+            });
         let held = match checked {
             Ok(held) => held,
             Err(error) => {
@@ -602,8 +603,13 @@ impl<'a> Verifier<'a> {
                     return;
                 }
                 let expected = format!("{} ({} bytes)", entry.digest, entry.size);
-                let got =
-                    format!("{} ({} bytes; bytes {} to {} differ)", m.got, m.size, m.offset, m.offset + m.len);
+                let got = format!(
+                    "{} ({} bytes; bytes {} to {} differ)",
+                    m.got,
+                    m.size,
+                    m.offset,
+                    m.offset + m.len
+                );
                 self.find("content", &entry.path, Some(m.offset), expected, got);
             }
         }

@@ -88,15 +88,15 @@ pub fn decode_borrowed<'a, T: Encode + BorrowDecode<'a, ()>>(bytes: &'a [u8]) ->
 }
 
 fn only<T: Encode>(bytes: &[u8], decoded: Result<(T, usize), DecodeError>) -> Result<T, CanonError> {
-    let what = std::any::type_name::<T>().rsplit("::").next().unwrap_or("value");
-    let (value, end) = decoded.map_err(|e| CanonError::Malformed { what, reason: e.to_string() })?;
+    let what = || std::any::type_name::<T>().rsplit("::").next().unwrap_or("value");
+    let (value, end) = decoded.map_err(|e| CanonError::Malformed { what: what(), reason: e.to_string() })?;
     if end != bytes.len() {
-        return Err(CanonError::Trailing { what, end, len: bytes.len() });
+        return Err(CanonError::Trailing { what: what(), end, len: bytes.len() });
     }
     let mut again = Comparison { expected: bytes, at: 0 };
     match bincode::encode_into_writer(&value, &mut again, config::<CANON_BYTES>()) {
         Ok(()) if again.at == bytes.len() => Ok(value),
-        _ => Err(CanonError::NotCanonical { what, offset: again.at }),
+        _ => Err(CanonError::NotCanonical { what: what(), offset: again.at }),
     }
 }
 

@@ -132,10 +132,11 @@ pub struct End {
     pub torn_bytes: u64,
 }
 
-/// Shows every record, in order, with its segment and offset: memory is that of one segment.
+/// Shows every record, in order, with its segment and offset. Memory does not grow with the log; where it ends within a
+/// record, it is that of one segment.
 ///
 /// # Errors
-/// As [`read`].
+/// As [`read`]. Records before the damage may have been shown then.
 pub fn visit(
     files: &Files,
     path: &Path,
@@ -146,17 +147,28 @@ pub fn visit(
     let mut end = End { records: 0, segment: 0, offset: 0, torn_bytes: 0 };
     loop {
         let at = segment_path(path, end.segment);
-        let bytes = files.read_bounded(&at, SEGMENT_BYTES + GROUP_BYTES as u64)?;
         let is_last = !files.exists(&segment_path(path, end.segment + 1));
+        let file = files.open(&at)?;
+        let show = |offset, payload: &[u8]| record(end.segment, offset, payload);
+        let (whole, shown) = segment::stream(&*file, kind, end.segment, end.records, show)
+            .map_err(FileError::at("read", &at))?;
         let damaged = |(offset, what)| LogError::Damaged { path: at.clone(), offset, what };
-        let Parsed { mut records, end: offset, torn_bytes } =
-            segment::parse(&bytes, kind, end.segment, end.records, acknowledged).map_err(damaged)?;
-        if torn_bytes > 0 && !is_last {
-            return Err(damaged((offset, "it ends within a record, and another segment follows")));
+        if let Some(offset) = whole {
+            end.records += shown;
+            (end.offset, end.torn_bytes) = (offset, 0);
+        } else {
+            let bytes = files.read_bounded(&at, segment::MAX_SEGMENT_BYTES)?;
+            let Parsed { records, end: offset, torn_bytes } =
+                segment::parse(&bytes, kind, end.segment, end.records, acknowledged).map_err(damaged)?;
+            if torn_bytes > 0 && !is_last {
+                return Err(damaged((offset, "it ends within a record, and another segment follows")));
+            }
+            end.records += records.len() as u64;
+            for (offset, payload) in records.into_iter().skip(shown as usize) {
+                record(end.segment, offset, payload);
+            }
+            (end.offset, end.torn_bytes) = (offset, torn_bytes);
         }
-        end.records += records.len() as u64;
-        records.drain(..).for_each(|(offset, payload)| record(end.segment, offset, payload));
-        (end.offset, end.torn_bytes) = (offset, torn_bytes);
         if is_last {
             return Ok(end);
         }

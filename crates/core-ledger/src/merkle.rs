@@ -3,6 +3,7 @@
 //! [`Tree`] keeps the roots of its complete subtrees, enough to append and to tell the root; [`FullTree`] keeps every node,
 //! enough to prove. [`proof`] checks what they prove.
 
+use sha2::block_api::compress256;
 use sha2::{Digest as _, Sha256};
 
 pub mod proof;
@@ -12,15 +13,43 @@ pub type Hash = [u8; 32];
 
 /// The hash of a leaf: SHA-256(0x00 ‖ leaf).
 pub fn leaf_hash(leaf: &[u8]) -> Hash {
-    Sha256::new().chain_update([0]).chain_update(leaf).finalize().into()
+    match leaf.len() {
+        0..=SMALL_LEAF_BYTES => two_parts(0, leaf, &[]),
+        _ => Sha256::new().chain_update([0]).chain_update(leaf).finalize().into(),
+    }
 }
 
 fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    // In one piece: three updates would cost a tenth of the hash.
-    let mut node = [1; 65];
-    node[1..33].copy_from_slice(left);
-    node[33..].copy_from_slice(right);
-    Sha256::digest(node).into()
+    two_parts(1, left, right)
+}
+
+/// The state that SHA-256 begins with: FIPS 180-4 section 5.3.3.
+const START: [u32; 8] =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+/// The longest leaf that is padded here: with its prefix, a bit and its length it fills two blocks.
+const SMALL_LEAF_BYTES: usize = 118;
+
+/// SHA-256 of a prefix and at most 118 bytes in two parts. The tree of a long log is little else than these: padded in place
+/// they take a fifth less than through a hasher, which keeps a buffer for what may follow.
+#[inline(always)]
+fn two_parts(prefix: u8, first: &[u8], second: &[u8]) -> Hash {
+    let mut blocks = [[0; 64]; 2];
+    let bytes = blocks.as_flattened_mut();
+    let middle = 1 + first.len();
+    let end = middle + second.len();
+    bytes[0] = prefix;
+    bytes[1..middle].copy_from_slice(first);
+    bytes[middle..end].copy_from_slice(second);
+    bytes[end] = 0x80;
+    let used = if end < 56 { 1 } else { 2 };
+    bytes[used * 64 - 8..used * 64].copy_from_slice(&(end as u64 * 8).to_be_bytes());
+    let mut state = START;
+    compress256(&mut state, &blocks[..used]);
+    let mut hash = [0; 32];
+    for (bytes, word) in hash.chunks_exact_mut(4).zip(state) {
+        bytes.copy_from_slice(&word.to_be_bytes());
+    }
+    hash
 }
 
 /// A growing tree.
@@ -176,6 +205,19 @@ mod tests {
                 node_hash(&mth(&leaves[..k]), &mth(&leaves[k..]))
             }
         }
+    }
+
+    #[test]
+    fn leaves_of_every_length_and_nodes_are_plain_sha_256() {
+        let bytes: Vec<u8> = (1..=200).collect();
+        for len in 0..bytes.len() {
+            let expected = Sha256::digest([&[0], &bytes[..len]].concat());
+            assert_eq!(leaf_hash(&bytes[..len]), *expected, "a leaf of {len} bytes");
+        }
+        let (left, right) = (leaf_hash(b"left"), leaf_hash(b"right"));
+        let expected = Sha256::digest([&[1], left.as_slice(), &right].concat());
+        assert_eq!(node_hash(&left, &right), *expected);
+        assert_ne!(node_hash(&right, &left), *expected);
     }
 
     #[test]

@@ -143,8 +143,7 @@ impl Objects {
             Err(e) if e.is_not_found() => return Err(ObjectError::Missing { id: *id }),
             opened => opened?,
         };
-        let (got, len) =
-            tree_hash::of_file(&*file, self.threads).map_err(FileError::at("read", &path))?;
+        let (got, len) = tree_hash::of_file(&*file, self.threads).map_err(FileError::at("read", &path))?;
         if got == *id {
             Ok(len)
         } else {
@@ -286,7 +285,8 @@ mod tests {
                 let crashes = if fault == Fault::PowerOff { disk.crashes() } else { vec![Left::Kept] };
                 // Every sector of a megabyte is more than a test needs: the first, the last and some between.
                 let last = crashes.len() - 1;
-                let chosen = crashes.iter().enumerate().filter(|(i, _)| i % 601 == 0 || *i < 9 || *i + 3 > last);
+                let chosen =
+                    crashes.iter().enumerate().filter(|(i, _)| i % 601 == 0 || *i < 9 || *i + 3 > last);
                 for (_, left) in chosen {
                     let disk = disk.after(*left);
                     let objects = objects_on(&disk);

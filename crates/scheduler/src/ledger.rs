@@ -178,8 +178,8 @@ impl<'a> Follower<'a> {
         let path = || log::segment_path(self.path, segment);
         let chained = self.chain.accept(payload);
         let body = chained.map_err(|source| LedgerError::Chain { path: path(), offset, source })?;
-        let entry: Entry = canon::decode(body)
-            .map_err(|source| LedgerError::Encoding { path: path(), offset, source })?;
+        let entry: Entry =
+            canon::decode(body).map_err(|source| LedgerError::Encoding { path: path(), offset, source })?;
         let n = self.entries.len();
         let planned = (n < self.plan.len()).then(|| self.plan.task(n));
         let as_planned = planned.is_some_and(|planned| {

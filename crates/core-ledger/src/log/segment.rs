@@ -6,14 +6,22 @@
 //! ```
 //! Integers are little-endian. `first` is the index of the segment's first record in the log.
 
+use std::io::{self, Read as _};
+
 use super::{Acknowledged, LogKind};
-use crate::limits::RECORD_BYTES;
+use crate::limits::{GROUP_BYTES, RECORD_BYTES, SEGMENT_BYTES};
+use crate::storage::{Reading, StoredFile};
 
 const MAGIC: &[u8; 6] = b"BPLOG\x02";
 /// Bytes before the first record.
 pub(super) const HEADER_BYTES: usize = 32;
 /// Bytes before a payload.
 const FRAME_BYTES: usize = 12;
+
+/// Bytes of a segment's file: a group may be appended to one that is almost full.
+pub(super) const MAX_SEGMENT_BYTES: u64 = SEGMENT_BYTES + GROUP_BYTES as u64;
+/// Bytes that are read at once: they stay in a processor's own cache until they are hashed.
+const WINDOW_BYTES: usize = 1 << 18;
 
 const BAD_PAYLOAD: &str = "the checksum of a record does not match";
 
@@ -87,6 +95,70 @@ pub(super) fn parse(
         }
     }
     Ok(Parsed { records, end: at as u64, torn_bytes: (bytes.len() - at) as u64 })
+}
+
+/// Shows every record of a segment that holds nothing else, in little memory; gives where it ends and how many there were.
+/// `None` when there is anything but whole records: what that is takes the whole segment to tell, which [`parse`] does. The
+/// records that were shown are whole all the same.
+pub(super) fn stream(
+    file: &dyn StoredFile,
+    kind: LogKind,
+    number: u32,
+    first: u64,
+    mut record: impl FnMut(u64, &[u8]),
+) -> io::Result<(Option<u64>, u64)> {
+    let mut window = Window { reading: Reading::new(file), buffer: vec![0; WINDOW_BYTES], start: 0, end: 0 };
+    while window.bytes().len() < HEADER_BYTES {
+        if !window.more()? {
+            return Ok((None, 0));
+        }
+    }
+    if window.bytes()[..HEADER_BYTES] != header(kind, number, first) {
+        return Ok((None, 0));
+    }
+    window.start = HEADER_BYTES;
+    let (mut at, mut shown) = (HEADER_BYTES as u64, 0);
+    loop {
+        if let Ok(payload) = frame(window.bytes(), 0) {
+            record(at, payload);
+            let len = FRAME_BYTES + payload.len();
+            window.start += len;
+            at += len as u64;
+            shown += 1;
+        } else if at > MAX_SEGMENT_BYTES || !window.more()? {
+            let end = window.bytes().is_empty().then_some(at);
+            return Ok((end, shown));
+        }
+    }
+}
+
+/// Some bytes of a file that is read from its beginning to its end.
+struct Window<'a> {
+    reading: Reading<'a>,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Window<'_> {
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// Reads on; `false` when there is nothing more, or more in the window than a record can have.
+    fn more(&mut self) -> io::Result<bool> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        if self.end == self.buffer.len() {
+            if self.end >= FRAME_BYTES + RECORD_BYTES {
+                return Ok(false);
+            }
+            self.buffer.resize(FRAME_BYTES + RECORD_BYTES, 0);
+        }
+        let n = self.reading.read(&mut self.buffer[self.end..])?;
+        self.end += n;
+        Ok(n > 0)
+    }
 }
 
 /// The payload of the record whose frame begins at `at`.

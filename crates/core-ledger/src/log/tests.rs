@@ -169,3 +169,48 @@ fn whatever_a_crash_leaves_what_was_acknowledged_is_read_and_writing_goes_on() {
     }
     assert!(tried > 300, "{tried} crashes were tried");
 }
+
+#[test]
+fn records_of_every_size_are_shown_one_by_one_as_they_are_parsed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let (mut writer, _) = LogWriter::open(&on_disk(), &path, LogKind::LEDGER, Acknowledged::Unknown).unwrap();
+    let window = 1 << 18;
+    let sizes = [
+        0,
+        1,
+        window - 45,
+        window - 44,
+        window - 43,
+        window,
+        7,
+        RECORD_BYTES - 1,
+        RECORD_BYTES,
+        0,
+        window * 2,
+    ];
+    let records: Vec<Vec<u8>> = (1u8..).zip(sizes).map(|(i, len)| vec![i; len]).collect();
+    writer.append(&records).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let mut shown = Vec::new();
+    let visit = |shown: &mut Vec<(u64, Vec<u8>)>| {
+        super::visit(&on_disk(), &path, LogKind::LEDGER, Acknowledged::Unknown, |_, offset, payload| {
+            shown.push((offset, payload.to_vec()));
+        })
+    };
+    let end = visit(&mut shown).unwrap();
+    assert_eq!((end.offset, end.torn_bytes, end.records), (bytes.len() as u64, 0, records.len() as u64));
+    assert!(shown.iter().map(|(_, payload)| payload).eq(&records));
+    // A cut anywhere shows what parsing shows, each once.
+    for (i, (offset, payload)) in shown.clone().into_iter().enumerate() {
+        for cut in [offset, offset + 5, offset + 12, offset + 12 + payload.len() as u64 / 2] {
+            fs::write(&path, &bytes[..cut as usize]).unwrap();
+            let mut again = Vec::new();
+            let end = visit(&mut again).unwrap();
+            let parsed = parse(&bytes[..cut as usize], LogKind::LEDGER).unwrap();
+            let whole = if payload.is_empty() && cut == offset + 12 { i + 1 } else { i };
+            assert_eq!((again.len(), end.torn_bytes), (whole, parsed.torn_bytes), "cut at {cut}");
+            assert_eq!(again, shown[..whole]);
+        }
+    }
+}
