@@ -6,6 +6,7 @@ mod attestation;
 mod crash;
 mod forgery;
 mod formats;
+mod gc;
 mod oracles;
 mod replay;
 mod tamper;

@@ -1,7 +1,7 @@
 //! Judges what is on disk: verification of evidence, and replay of whole runs.
 //!
 //! # Invariants
-//! - No byte is trusted that was not hashed, and no store is written to but by [`record()`].
+//! - No byte is trusted that was not hashed, and no store is written to but by [`record()`] and [`gc()`].
 //! - Corruption is a finding with a file and an offset, never a panic.
 //! - What cannot be shown from the store alone is said ([`VerifyReport::not_provable_here`]).
 //!
@@ -23,7 +23,9 @@ mod anchors;
 mod attestation;
 mod divergence;
 mod export;
+mod gc;
 mod prove;
+mod reach;
 mod record;
 mod replay;
 mod report;
@@ -37,6 +39,7 @@ pub use attestation::{
 };
 pub use divergence::{Difference, Divergence, TensorDifference};
 pub use export::{export, ExportAs, ExportError, ExportReport, ExportRequest, ExportedFile, MODEL_DIR};
+pub use gc::{gc, Collect, GcError, GcReport, Unreached};
 pub use prove::{prove, prove_growth, ProveError, Since};
 pub use record::record;
 pub use replay::{replay, ReplayError, ReplayOutcome, ReplayReport, ReplayRequest};

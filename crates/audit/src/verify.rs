@@ -24,9 +24,9 @@ use bitproof_training::run_folder::{
     RecordedVerdict, RunError, RunFolder, RunIndex, RunRow, Seal, INVENTORY, LEDGER, MANIFEST,
     SIGNATURE_SUFFIX,
 };
-use bitproof_training::workflow::closure;
 
-use crate::anchors::Anchors;
+use crate::anchors::{Anchors, Judged};
+use crate::reach::{object_id, object_path, Reach};
 use crate::report::{Finding, Scope, Severity, VerifyReport};
 
 /// A verification that could not be done at all.
@@ -60,17 +60,13 @@ pub enum VerifyError {
 #[tracing::instrument(level = "info", skip_all)]
 pub fn verify(store: &Store, scope: &Scope, anchors: &Anchors) -> Result<VerifyReport, VerifyError> {
     let mut verifier = Verifier::new(store);
-    let Some(audit) = verifier.audit_log(&anchors.keys) else {
+    let Some((audit, mut judged)) = verifier.whole_log(anchors) else {
         return Ok(verifier.report);
     };
     let origin = store.origin();
-    let mut judged = anchors.judge_pins(&audit, &origin);
-    verifier.report.findings.append(&mut judged.findings);
     let index = RunIndex::new(&audit);
     verifier.rows.clone_from(&index.rows);
-    verifier.repeated_events(&audit);
     let keyring = audit.keyring();
-    verifier.rejected_keys(&audit, &keyring);
     let sealed: Vec<&RunRow> = match scope {
         Scope::Run(selector) => {
             if index.rows.is_empty() && verifier.report.ok() {
@@ -86,7 +82,7 @@ pub fn verify(store: &Store, scope: &Scope, anchors: &Anchors) -> Result<VerifyR
         }
         Scope::All => index.rows.iter().filter(|row| row.seal.is_some()).collect(),
     };
-    let mut reached = verifier.recorded_reports(&audit);
+    verifier.recorded_reports(&audit);
     let mut sealed_leaves = 0;
     for row in sealed {
         verifier.report.runs.push(row.run.clone());
@@ -94,10 +90,11 @@ pub fn verify(store: &Store, scope: &Scope, anchors: &Anchors) -> Result<VerifyR
         let sealed_at = row.seal.as_ref().map_or(0, |seal| seal.leaf);
         sealed_leaves = sealed_leaves.max(sealed_at + 1);
         let artifact_keys = keyring.in_force(KeyRole::Artifact, sealed_at + 1);
-        reached.extend(verifier.run(row, &artifact_keys)?);
+        verifier.run(row, &artifact_keys)?;
     }
     if *scope == Scope::All {
-        verifier.everything_else(&index, &reached)?;
+        let reach = Reach::of(store, &audit, &index)?;
+        verifier.everything_else(&index, &reach.objects)?;
     }
     anchors.judge_witnesses(&audit, &origin, sealed_leaves, &mut judged);
     let mut report = verifier.report;
@@ -111,6 +108,37 @@ pub fn verify(store: &Store, scope: &Scope, anchors: &Anchors) -> Result<VerifyR
     );
     Ok(report)
 }
+
+/// Checks the audit log alone, and whether it continues what the auditor brought along; its damage is the inner error.
+///
+/// # Errors
+/// [`VerifyError`] when the file system fails.
+pub(crate) fn check_log(
+    store: &Store,
+    anchors: &Anchors,
+) -> Result<Result<AuditView, Vec<Finding>>, VerifyError> {
+    let mut verifier = Verifier::new(store);
+    let log = verifier.whole_log(anchors);
+    Ok(match log {
+        Some((audit, _)) if verifier.report.ok() => Ok(audit),
+        _ => Err(verifier.report.findings),
+    })
+}
+
+/// A finding that evidence is not what it was.
+pub(crate) fn damaged(path: &str, expected: String, got: String) -> Finding {
+    Finding {
+        check: "record",
+        severity: Severity::Error,
+        path: path.to_owned(),
+        offset: None,
+        expected,
+        got,
+        hint: RESTORE.to_owned(),
+    }
+}
+
+const RESTORE: &str = "restore the file from a copy; the runs that reach it prove nothing until then";
 
 /// The content of a task's inputs as a ledger recorded it; `None` when an entry lacks one.
 pub(crate) fn recorded_inputs(
@@ -152,7 +180,7 @@ impl<'a> Verifier<'a> {
     }
 
     fn find(&mut self, check: &'static str, path: &str, offset: Option<u64>, expected: String, got: String) {
-        let hint = "restore the file from a copy; the runs that reach it prove nothing until then".to_owned();
+        let hint = RESTORE.to_owned();
         let path = path.to_owned();
         // What is said may be recorded, and no path of a machine ever is.
         let root = format!("{}/", self.store.root().display());
@@ -169,6 +197,16 @@ impl<'a> Verifier<'a> {
     fn relative(&self, path: &Path) -> String {
         let relative = path.strip_prefix(self.store.root()).unwrap_or(path);
         relative.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+    }
+
+    /// The audit log with its events, and what the auditor's pins say of it.
+    fn whole_log(&mut self, anchors: &Anchors) -> Option<(AuditView, Judged)> {
+        let audit = self.audit_log(&anchors.keys)?;
+        let mut judged = anchors.judge_pins(&audit, &self.store.origin());
+        self.report.findings.append(&mut judged.findings);
+        self.repeated_events(&audit);
+        self.rejected_keys(&audit, &audit.keyring());
+        Some((audit, judged))
     }
 
     /// The audit log, when it holds as a whole.
@@ -251,11 +289,9 @@ impl<'a> Verifier<'a> {
     }
 
     /// The reports of earlier verifications: each is held against its leaf.
-    fn recorded_reports(&mut self, audit: &AuditView) -> BTreeSet<ObjectId> {
-        let mut reached = BTreeSet::new();
+    fn recorded_reports(&mut self, audit: &AuditView) {
         for event in audit.events() {
             let EventBody::VerificationRecorded { ok, tree_size, report } = event else { continue };
-            reached.insert(*report);
             let Some(bytes) = self.object(report) else { continue };
             let parsed: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
             let said = parsed.map(|report| (report["ok"].as_bool(), report["tree_size"].as_u64()));
@@ -264,7 +300,6 @@ impl<'a> Verifier<'a> {
                 self.find("report", &object_path(report), None, expected, "another".to_owned());
             }
         }
-        reached
     }
 
     /// Events about keys that change nothing, because they do not hold.
@@ -308,13 +343,12 @@ impl<'a> Verifier<'a> {
         self.report.files_hashed += 1;
     }
 
-    /// Verifies a sealed run; returns the objects that it reaches.
-    fn run(&mut self, row: &RunRow, artifact_keys: &[NoteKey]) -> Result<BTreeSet<ObjectId>, VerifyError> {
+    /// Verifies a sealed run.
+    fn run(&mut self, row: &RunRow, artifact_keys: &[NoteKey]) -> Result<(), VerifyError> {
         let dir = format!("runs/{}", row.run);
-        let mut reached: BTreeSet<ObjectId> = row.verdicts.iter().map(|v| v.verdict).collect();
         // What the chain and the plan say is told more exactly than what the inventory says; so it comes first.
         match RunFolder::open_recorded(self.store, row) {
-            Ok(folder) => reached.extend(self.chain_and_manifest(&folder, row, artifact_keys)?),
+            Ok(folder) => self.chain_and_manifest(&folder, row, artifact_keys)?,
             Err(error) => self.run_error(&dir, &error),
         }
         self.inventory(row, &dir)?;
@@ -323,7 +357,7 @@ impl<'a> Verifier<'a> {
                 self.verdict(row, verdict, &bytes);
             }
         }
-        Ok(reached)
+        Ok(())
     }
 
     /// A verdict must be what its inputs give, and about this run and its policy.
@@ -365,14 +399,14 @@ impl<'a> Verifier<'a> {
         folder: &RunFolder,
         row: &RunRow,
         artifact_keys: &[NoteKey],
-    ) -> Result<BTreeSet<ObjectId>, VerifyError> {
+    ) -> Result<(), VerifyError> {
         let dir = format!("runs/{}", row.run);
-        let Some(seal) = &row.seal else { return Ok(BTreeSet::new()) };
+        let Some(seal) = &row.seal else { return Ok(()) };
         let ledger = match folder.ledger() {
             Ok(ledger) => ledger,
             Err(error) => {
                 self.run_error(&dir, &error);
-                return Ok(BTreeSet::new());
+                return Ok(());
             }
         };
         let ledger_path = format!("{dir}/{LEDGER}");
@@ -385,11 +419,10 @@ impl<'a> Verifier<'a> {
             self.find("result-root", &ledger_path, None, seal.result_root.to_string(), result.to_string());
         }
         self.entries(folder, seal, &ledger, &ledger_path);
-        let reached = closure(folder, &ledger.entries, &self.objects);
         self.manifest(folder, &ledger, &dir, artifact_keys);
         self.kept_data(folder);
         self.artifacts(folder, &ledger, artifact_keys)?;
-        Ok(reached)
+        Ok(())
     }
 
     /// There must be an entry for every task, with the outputs that the plan declares or a cause that failed, and with the
@@ -637,21 +670,43 @@ impl<'a> Verifier<'a> {
 
     /// Hashes an object once; its bytes when it is whole.
     fn object(&mut self, id: &ObjectId) -> Option<Vec<u8>> {
-        let path = object_path(id);
         match self.objects.get(id) {
             Ok(bytes) => {
                 if self.whole.insert(*id) {
                     self.count(bytes.len() as u64);
                 }
-                return Some(bytes);
+                Some(bytes)
             }
-            Err(_) if self.has_finding(&path) => {}
-            Err(ObjectError::Damaged { got, .. }) => {
+            Err(error) => {
+                self.object_error(id, &error);
+                None
+            }
+        }
+    }
+
+    /// Hashes an object of any size once, in constant memory.
+    fn hash_object(&mut self, id: &ObjectId) {
+        if self.whole.contains(id) {
+            return;
+        }
+        match self.objects.verify(id) {
+            Ok(bytes) => {
+                self.whole.insert(*id);
+                self.count(bytes);
+            }
+            Err(error) => self.object_error(id, &error),
+        }
+    }
+
+    fn object_error(&mut self, id: &ObjectId, error: &ObjectError) {
+        let path = object_path(id);
+        match error {
+            _ if self.has_finding(&path) => {}
+            ObjectError::Damaged { got, .. } => {
                 self.find("content", &path, Some(0), id.to_string(), got.to_string());
             }
-            Err(error) => self.find("content", &path, None, id.to_string(), error.to_string()),
+            error => self.find("content", &path, None, id.to_string(), error.to_string()),
         }
-        None
     }
 
     /// Objects that were not reached are hashed too and listed; files that do not belong are listed.
@@ -672,9 +727,7 @@ impl<'a> Verifier<'a> {
             match object_id(&relative) {
                 None => self.report.unreferenced.push(relative),
                 Some(id) => {
-                    if !self.whole.contains(&id) {
-                        self.object(&id);
-                    }
+                    self.hash_object(&id);
                     if !reached.contains(&id) {
                         self.report.unreferenced.push(relative);
                     }
@@ -684,18 +737,5 @@ impl<'a> Verifier<'a> {
         let leftovers = files.files_below(&self.store.staging())?;
         self.report.unreferenced.extend(leftovers.into_iter().map(|(file, _)| format!("tmp/{file}")));
         Ok(())
-    }
-}
-
-fn object_path(id: &ObjectId) -> String {
-    format!("objects/{}", Objects::relative_path(id))
-}
-
-fn object_id(path: &str) -> Option<ObjectId> {
-    let (first, rest) = path.strip_prefix("objects/")?.split_once('/')?;
-    if first.len() != 2 {
-        None
-    } else {
-        format!("{first}{rest}").parse().ok()
     }
 }

@@ -96,6 +96,9 @@ pub(crate) enum Command {
     /// Make, list, show and replace the keys that sign.
     #[command(subcommand, after_help = "Example:\n  bitproof key list")]
     Key(Key),
+    /// Remove the objects and leftovers that no run and no event of the audit log reaches.
+    #[command(after_help = "Example:\n  bitproof gc --dry-run")]
+    Gc(Gc),
     /// Print a completion script.
     #[command(after_help = "Example:\n  bitproof completions bash > /etc/bash_completion.d/bitproof")]
     Completions {
@@ -290,6 +293,13 @@ pub(crate) enum GateFormat {
     Text,
     Markdown,
     Junit,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Gc {
+    /// List what would go, and remove nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -10,6 +10,7 @@ mod compare;
 mod completions;
 mod export;
 mod gate;
+mod gc;
 mod init;
 mod key;
 mod plan;
@@ -36,6 +37,7 @@ pub(crate) fn dispatch(app: &App, command: Command) -> Result<Exit, Failure> {
         Command::Compare(args) => compare::execute(app, &args),
         Command::Gate(args) => gate::execute(app, &args),
         Command::Audit(args) => audit::execute(app, &args),
+        Command::Gc(args) => gc::execute(app, &args),
         Command::Key(args) => key::execute(app, &args),
         Command::Completions { shell } => completions::execute(shell),
     }

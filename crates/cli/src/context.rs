@@ -1,6 +1,7 @@
 //! What every command shares: where things are, what is logged, how answers are printed.
 
 use std::io::{self, IsTerminal};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use bitproof_core_ledger::clock::SystemClock;
@@ -232,7 +233,9 @@ impl App {
                 })?
             }
         };
+        let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         Store::open(&Files::on_disk(), &root)
+            .map(|store| store.hashing_on(processors))
             .map_err(|e| bitproof_training::workflow::WorkflowError::from(e).into())
     }
 }

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use bitproof_audit::{AttestationError, ExportError, ProveError, ReplayError, VerifyError, WitnessError};
+use bitproof_audit::{
+    AttestationError, ExportError, GcError, ProveError, ReplayError, VerifyError, WitnessError,
+};
 use bitproof_training::judge::JudgeError;
 use bitproof_training::recorder::RecorderError;
 use bitproof_training::run_folder::RunError;
@@ -110,6 +112,16 @@ impl From<VerifyError> for Failure {
             _ => Exit::CouldNot,
         };
         Self { exit, error: error.into() }
+    }
+}
+
+impl From<GcError> for Failure {
+    fn from(error: GcError) -> Self {
+        match error {
+            GcError::Verify(error) => error.into(),
+            GcError::Damaged { .. } => Self { exit: Exit::No, error: error.into() },
+            _ => Self { exit: Exit::CouldNot, error: error.into() },
+        }
     }
 }
 

@@ -7,10 +7,12 @@ use bitproof_core_ledger::chain::ChainHead;
 use bitproof_core_ledger::digest::{Content, Digest, ResultKind};
 use bitproof_core_ledger::events::{AuditError, AuditView, EventBody, VerdictKind};
 use bitproof_core_ledger::files::{FileError, Files};
+use bitproof_core_ledger::inventory::{Inventory, InventoryError};
+use bitproof_core_ledger::limits::CANON_BYTES;
 use bitproof_core_ledger::storage::EntryKind;
 use bitproof_core_ledger::store::{hex, random_id, Store, StoreError, StoreLock};
 use bitproof_experiment_graph::RunFacts;
-use bitproof_scheduler::ledger::{LedgerError, LedgerView};
+use bitproof_scheduler::ledger::{Entry, LedgerError, LedgerView};
 use bitproof_scheduler::{Plan, PlanDigest, PlanError};
 use bitproof_telemetry::{read_jsonl, Record, TelemetryError};
 use serde::{Deserialize, Serialize};
@@ -77,6 +79,14 @@ pub enum RunError {
         path: PathBuf,
         /// What is wrong.
         source: ManifestError,
+    },
+    /// The inventory is damaged.
+    #[error("{}: {source}", path.display())]
+    Inventory {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        source: InventoryError,
     },
     /// Telemetry is damaged.
     #[error("{}: {source}", path.display())]
@@ -232,6 +242,35 @@ impl RunFolder {
             expected: seal.ledger_root.to_string(),
             got: ledger.root.to_string(),
         })
+    }
+
+    /// The entries that a run which is not sealed has committed: what is left of them after a stop.
+    ///
+    /// # Errors
+    /// [`RunError::Ledger`] when what is there is not of this run's plan.
+    pub fn committed(&self) -> Result<Vec<Entry>, RunError> {
+        let path = self.path(LEDGER);
+        // The folder is there before its ledger.
+        if self.files.entry(&path)?.is_none() {
+            return Ok(Vec::new());
+        }
+        Ok(LedgerView::read_unsealed(&self.files, &path, &self.plan)?.entries)
+    }
+
+    /// Reads the inventory of a sealed run, which must be the one that was sealed.
+    ///
+    /// # Errors
+    /// [`RunError::NotAsRecorded`], [`RunError::Inventory`], [`RunError::Incomplete`] without a seal.
+    pub fn sealed_inventory(&self, row: &RunRow) -> Result<Inventory, RunError> {
+        let seal = row.seal.as_ref().ok_or_else(|| RunError::Incomplete { run: row.run.clone() })?;
+        let path = self.path(INVENTORY);
+        let bytes = self.files.read_bounded(&path, CANON_BYTES as u64)?;
+        let got = Digest::<Content>::of_bytes(&bytes);
+        if got != seal.inventory {
+            let (expected, got) = (seal.inventory.to_string(), got.to_string());
+            return Err(RunError::NotAsRecorded { path, expected, got });
+        }
+        Inventory::decode(&bytes).map_err(|source| RunError::Inventory { path, source })
     }
 
     /// The names of every folder of a run in the store, sorted.

@@ -5,6 +5,7 @@
 //! durable is: ledger, inventory, leaves, head.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use bitproof_core_ledger::canon;
@@ -79,7 +80,7 @@ pub fn run(
     let rss_before = bitproof_telemetry::rss_bytes();
     let started = rfc3339(around.clock.unix_seconds());
     let host = Host::observe(&around.user, around.isa);
-    let recorder = Recorder::open(
+    let mut recorder = Recorder::open(
         &around.files,
         &around.store_root,
         around.keys,
@@ -87,6 +88,8 @@ pub fn run(
         &around.user,
         &host.host,
     )?;
+    let threads = NonZeroUsize::new(request.threads).unwrap_or(NonZeroUsize::MIN);
+    recorder.store = recorder.store.hashing_on(threads);
     let objects = recorder.store.objects();
     prepared.keep_data(&objects)?;
     let Claimed { folder, resumed, _lock } = claim(&recorder, &prepared.plan, request)?;

@@ -82,6 +82,11 @@ fn json_answers_have_the_documented_fields() {
     let attestation = ["--attestation", "provenance/provenance.dsse.json"];
     let arguments = [&["verify"], &attestation[..], &["--public-key", "provenance/artifact.pub.pem"]];
     ask("attestation", &[&arguments.concat()[..], &["--files", "model/model"]].concat(), 0);
+    // An object that nobody named.
+    let stray = project.store().join("objects/00");
+    fs::create_dir_all(&stray).unwrap();
+    fs::write(stray.join("0".repeat(62)), "x").unwrap();
+    ask("gc", &["gc"], 0);
     ask("key-list", &["key", "list"], 0);
     ask("key", &["key", "show", "log"], 0);
     let vkey = key_of(&project, "log");

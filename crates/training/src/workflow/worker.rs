@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 
 use bitproof_core_ledger::digest::Digest;
 use bitproof_core_ledger::inventory::Inventory;
-use bitproof_core_ledger::limits::CANON_BYTES;
 use bitproof_core_ledger::objects::{ObjectError, ObjectId, Objects};
 use bitproof_core_ledger::Store;
 use bitproof_kernels::with_threads;
@@ -16,7 +15,7 @@ use bitproof_scheduler::{ActionDigest, PlannedTask};
 use bitproof_telemetry::{write_jsonl, Collector};
 
 use super::{RunRequest, WorkflowError};
-use crate::run_folder::{RunFolder, RunIndex, INVENTORY, MAX_TELEMETRY_BYTES};
+use crate::run_folder::{RunFolder, RunIndex, MAX_TELEMETRY_BYTES};
 use crate::stages::{self, StageError};
 
 /// The content of data inputs that the store may not keep.
@@ -32,14 +31,9 @@ struct Origin {
 impl Origin {
     fn read(store: &Store, index: &RunIndex, name: &str) -> Option<Arc<Self>> {
         let row = index.rows.iter().find(|row| row.run == name)?;
-        let seal = row.seal.as_ref()?;
         let folder = RunFolder::open_recorded(store, row).ok()?;
         let ledger = folder.sealed_ledger(row).ok()?;
-        let bytes = store.files().read_bounded(&folder.path(INVENTORY), CANON_BYTES as u64).ok()?;
-        if ObjectId::of_bytes(&bytes) != seal.inventory {
-            return None;
-        }
-        let inventory = Inventory::decode(&bytes).ok()?;
+        let inventory = folder.sealed_inventory(row).ok()?;
         Some(Arc::new(Self { folder, ledger, inventory }))
     }
 }
