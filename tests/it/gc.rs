@@ -14,9 +14,9 @@ use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::storage::sim::{Fault, Left, SimDisk};
 use bitproof_core_ledger::Store;
 use bitproof_tests::Project;
+use bitproof_training::data::DataFiles;
 use bitproof_training::judge::{judge_gates, plan_gates, sealed_facts, verdict_events, JudgedBy};
 use bitproof_training::run_folder::{RunFolder, RunIndex};
-use bitproof_training::workflow::DataFiles;
 
 /// Two runs, a verdict given later and a recorded verification: every kind of thing that names an object.
 fn filled() -> Project {
@@ -97,7 +97,7 @@ fn what_nothing_reaches_goes_and_every_run_verifies_and_replays() {
             run: run.to_owned(),
             workers: NonZeroUsize::MIN,
             threads: 1,
-            data: DataFiles::new(),
+            data: DataFiles::default(),
         };
         assert_eq!(replay(&store, &request).unwrap().outcome, ReplayOutcome::Identical, "{run}");
     }

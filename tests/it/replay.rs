@@ -12,16 +12,17 @@ use bitproof_scheduler::dispatch::Execution;
 use bitproof_scheduler::ledger::{Entry, Ledger, Outcome};
 use bitproof_scheduler::{action_digest, InputSource, ParamValue, Plan, PlanSpec};
 use bitproof_tests::Project;
+use bitproof_training::data::DataFiles;
 use bitproof_training::evidence::{Evidence, Host};
 use bitproof_training::run_folder::{RunFolder, LEDGER};
-use bitproof_training::workflow::{seal, DataFiles};
+use bitproof_training::workflow::seal;
 
 fn replay_run(project: &Project, run: &str) -> ReplayReport {
     let request = ReplayRequest {
         run: run.to_owned(),
         workers: NonZeroUsize::new(2).unwrap(),
         threads: 1,
-        data: DataFiles::new(),
+        data: DataFiles::default(),
     };
     replay(&project.store(), &request).unwrap()
 }

@@ -14,8 +14,8 @@ use crate::{Usage, Verdict};
 /// What to measure, and what to do with it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Only this area; all of them otherwise.
-    area: Option<String>,
+    /// Only these areas; all of them otherwise.
+    areas: Vec<String>,
     /// Print one JSON object for each measurement.
     #[arg(long)]
     json: bool,
@@ -43,7 +43,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<Verdic
     };
     let mut child = Command::new("cargo")
         .args(["run", "--release", "--package", "bitproof-benches", "--bin", "bench", "--"])
-        .args(&arguments.area)
+        .args(&arguments.areas)
         .current_dir(&workspace.root)
         .stdout(Stdio::piped())
         .spawn()

@@ -7,16 +7,15 @@ use bitproof_benches::{areas, Area, Budget, Harness};
 use bitproof_telemetry::SystemMonotonic;
 
 fn main() -> ExitCode {
-    let wanted = std::env::args().nth(1);
-    let chosen: Vec<Area> =
-        areas().into_iter().filter(|area| wanted.as_deref().is_none_or(|name| area.name == name)).collect();
-    if chosen.is_empty() {
-        let known: Vec<&str> = areas().iter().map(|area| area.name).collect();
-        return fail(
-            2,
-            &format!("no area {:?}; there are: {}", wanted.unwrap_or_default(), known.join(", ")),
-        );
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let known: Vec<&str> = areas().iter().map(|area| area.name).collect();
+    if let Some(name) = wanted.iter().find(|name| !known.contains(&name.as_str())) {
+        return fail(2, &format!("no area {name:?}; there are: {}", known.join(", ")));
     }
+    let chosen: Vec<Area> = areas()
+        .into_iter()
+        .filter(|area| wanted.is_empty() || wanted.iter().any(|name| area.name == name))
+        .collect();
     let clock = SystemMonotonic::new();
     let harness = Harness::new(&clock, Budget::default());
     for area in chosen {

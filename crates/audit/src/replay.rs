@@ -13,9 +13,10 @@ use bitproof_core_ledger::objects::{ObjectError, ObjectId};
 use bitproof_core_ledger::Store;
 use bitproof_scheduler::ledger::{ledger_root, Entry, LedgerView, Outcome};
 use bitproof_scheduler::{action_digest, PlannedTask};
+use bitproof_training::data::DataFiles;
 use bitproof_training::run_folder::{RunError, RunFolder};
 use bitproof_training::stages;
-use bitproof_training::workflow::{execute_task, DataFiles};
+use bitproof_training::workflow::execute_task;
 
 use crate::anchors::Anchors;
 use crate::divergence::{Difference, Divergence};
@@ -166,7 +167,7 @@ struct Replayer<'a> {
 impl Replayer<'_> {
     fn check_data(&self) -> Result<(), ReplayError> {
         let objects = self.store.objects();
-        let missing = |id: &ObjectId| !objects.contains(id) && !self.request.data.contains_key(id);
+        let missing = |id: &ObjectId| !objects.contains(id) && !self.request.data.contains(id);
         match self.folder.plan.spec().data.iter().find(|d| missing(&d.digest)) {
             Some(data) => Err(ReplayError::MissingData { name: data.name.clone(), digest: data.digest }),
             None => Ok(()),
@@ -266,10 +267,7 @@ impl Replayer<'_> {
     }
 
     fn content(&self, id: &ObjectId) -> Result<Vec<u8>, ReplayError> {
-        match (self.store.objects().get(id), self.request.data.get(id)) {
-            (Err(ObjectError::Missing { .. }), Some(bytes)) => Ok(bytes.clone()),
-            (read, _) => Ok(read?),
-        }
+        Ok(self.request.data.content(id, &self.store.objects())?)
     }
 }
 

@@ -1,10 +1,12 @@
 //! Data: readers for files, splits, and the form in which a part passes between stages.
 
 mod csv;
+mod files;
 mod part;
 mod split;
 
 pub use csv::{read_csv, CsvOptions, Table, MAX_COLUMNS, MAX_ROWS, MAX_UNPACKED_BYTES};
+pub use files::DataFiles;
 pub use part::Part;
 pub use split::{split, Split};
 

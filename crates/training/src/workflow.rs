@@ -33,7 +33,7 @@ mod worker;
 pub use error::{FailureKind, WorkflowError};
 pub use prepare::{prepare, Prepared, RunRequest};
 pub use report::{RunReport, RunStatus, TaskReport, TaskState};
-pub use worker::{execute_task, DataFiles};
+pub use worker::execute_task;
 
 use crate::evidence::{self, Evidence, Host};
 use crate::judge::{self, JudgedBy};

@@ -1,9 +1,9 @@
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 use bitproof_audit::{replay, Difference, Divergence, ReplayOutcome, ReplayReport, ReplayRequest};
-use bitproof_core_ledger::objects::ObjectId;
-use bitproof_training::workflow::DataFiles;
+use bitproof_training::data::DataFiles;
 use serde_json::{json, Value};
 
 use crate::args::Replay;
@@ -11,12 +11,11 @@ use crate::context::App;
 use crate::exit::{Exit, Failure};
 
 pub(super) fn execute(app: &App, args: &Replay) -> Result<Exit, Failure> {
-    let mut data = DataFiles::new();
+    let mut data = DataFiles::default();
     for (name, path) in &args.data {
-        let bytes = std::fs::read(path).map_err(|e| {
+        data.add(Path::new(path)).map_err(|e| {
             Failure::usage(format!("--data {name}: cannot read {path}: {e}\n  hint: name a file that exists"))
         })?;
-        data.insert(ObjectId::of_bytes(&bytes), bytes);
     }
     let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let request = ReplayRequest {

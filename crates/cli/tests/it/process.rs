@@ -299,6 +299,48 @@ fn an_interrupt_ends_with_130_and_the_same_command_goes_on() {
 }
 
 #[test]
+fn collection_answers_with_what_goes_and_its_exit_codes() {
+    let project = Project::new();
+    assert_eq!(project.answer(&["init", "fresh"]).0, 0);
+    let fresh = project.json(&["-C", "fresh", "gc"], 0);
+    assert_eq!((&fresh["unreached_bytes"], &fresh["kept_objects"]), (&0.into(), &0.into()));
+    assert_eq!(project.answer(&["run"]).0, 0);
+    let stray = project.store().join("objects/00").join("0".repeat(62));
+    fs::create_dir_all(stray.parent().unwrap()).unwrap();
+    fs::write(&stray, "12345").unwrap();
+    let (exit, text) = project.answer(&["gc", "--dry-run"]);
+    assert!(exit == 0 && text.contains("1 files would be removed, 5 B") && stray.exists(), "{text}");
+
+    // A live writer holds the lock.
+    let lock = fs::File::open(project.store().join("lock/writers")).unwrap();
+    lock.lock_shared().unwrap();
+    let (exit, text) = project.answer(&["gc"]);
+    assert!(exit == 3 && text.contains("another process is writing") && stray.exists(), "{text}");
+    drop(lock);
+
+    // An older copy of the audit log does not know what the newer one named.
+    let audit = project.store().join("audit");
+    let older: Vec<(&str, Vec<u8>)> =
+        ["events.log", "head"].map(|name| (name, fs::read(audit.join(name)).unwrap())).into();
+    assert_eq!(project.answer(&["run"]).0, 0);
+    let newer: Vec<(&str, Vec<u8>)> =
+        ["events.log", "head"].map(|name| (name, fs::read(audit.join(name)).unwrap())).into();
+    let put = |files: &[(&str, Vec<u8>)]| {
+        files.iter().for_each(|(name, bytes)| fs::write(audit.join(name), bytes).unwrap());
+    };
+    put(&older);
+    let (exit, text) = project.answer(&["gc"]);
+    assert!(exit == 1 && text.contains("nothing was removed") && stray.exists(), "{text}");
+    put(&newer);
+
+    let removed = project.json(&["gc"], 0);
+    assert_eq!((&removed["unreached_bytes"], stray.exists()), (&5.into(), false));
+    let verified = project.json(&["verify", "--all"], 0);
+    assert_eq!(verified["unreferenced"].as_array().unwrap().len(), 0, "{verified}");
+    assert_eq!(project.json(&["replay", "latest"], 0)["outcome"], "identical");
+}
+
+#[test]
 fn init_makes_a_project_that_runs_at_once() {
     let project = Project::new();
     let made = project.json(&["init", "digits"], 0);

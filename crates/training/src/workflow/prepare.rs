@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use bitproof_core_ledger::objects::{ObjectId, Objects};
 use bitproof_scheduler::{self as scheduler, DataInput, InputSource, Plan, PlanSpec, TaskId, TaskSpec};
 
-use super::{policy_of, DataFiles, WorkflowError};
+use super::{policy_of, WorkflowError};
+use crate::data::DataFiles;
 use crate::judge::BudgetPolicy;
 use crate::models::{Mlp, MAX_PARAMETERS};
 use crate::pipeline::{self, BudgetSpec, InputRef, OnFailure, Params, Pipeline, Stage};
@@ -48,14 +49,14 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// The content of every data input.
+    /// Where every data input lies.
     pub fn data_files(&self) -> &DataFiles {
         &self.data
     }
 
     pub(super) fn keep_data(&self, objects: &Objects) -> Result<(), WorkflowError> {
         for id in &self.kept {
-            objects.put(&self.data[id])?;
+            self.data.keep(id, objects)?;
         }
         Ok(())
     }
@@ -79,7 +80,7 @@ pub fn prepare(request: &RunRequest) -> Result<Prepared, WorkflowError> {
         let known: Vec<&str> = pipeline.data.keys().map(String::as_str).collect();
         return Err(WorkflowError::UnknownData { name: name.clone(), known: known.join(", ") });
     }
-    let mut data = DataFiles::new();
+    let mut data = DataFiles::default();
     let mut kept = Vec::new();
     let mut inputs = Vec::new();
     for (name, input) in &pipeline.data {
@@ -91,7 +92,7 @@ pub fn prepare(request: &RunRequest) -> Result<Prepared, WorkflowError> {
             kept.push(digest);
         }
         check_datasets(&pipeline, name, &path, &bytes)?;
-        data.insert(digest, bytes);
+        data.insert(digest, path);
     }
     let plan = Plan::new(PlanSpec {
         pipeline: pipeline.name.clone(),

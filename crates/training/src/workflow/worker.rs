@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use bitproof_core_ledger::digest::Digest;
 use bitproof_core_ledger::inventory::Inventory;
-use bitproof_core_ledger::objects::{ObjectError, ObjectId, Objects};
+use bitproof_core_ledger::objects::{ObjectId, Objects};
 use bitproof_core_ledger::Store;
 use bitproof_kernels::with_threads;
 use bitproof_scheduler::cache::{Cache, CachedAction};
@@ -15,11 +15,9 @@ use bitproof_scheduler::{ActionDigest, PlannedTask};
 use bitproof_telemetry::{write_jsonl, Collector};
 
 use super::{RunRequest, WorkflowError};
+use crate::data::DataFiles;
 use crate::run_folder::{RunFolder, RunIndex, MAX_TELEMETRY_BYTES};
 use crate::stages::{self, StageError};
-
-/// The content of data inputs that the store may not keep.
-pub type DataFiles = BTreeMap<ObjectId, Vec<u8>>;
 
 /// A sealed run whose ledger and inventory are those that the log names.
 struct Origin {
@@ -134,10 +132,7 @@ impl<'a> Worker<'a> {
     }
 
     fn input(&self, id: &ObjectId) -> Result<Vec<u8>, TaskError> {
-        match (self.objects.get(id), self.data.get(id)) {
-            (Err(ObjectError::Missing { .. }), Some(bytes)) => Ok(bytes.clone()),
-            (read, _) => read.map_err(infrastructure),
-        }
+        self.data.content(id, &self.objects).map_err(infrastructure)
     }
 
     fn execute(&self, task: PlannedTask<'_>, inputs: &[ObjectId]) -> Result<Outputs, TaskError> {
