@@ -6,10 +6,11 @@ use std::path::Path;
 use bitproof_audit::{verify, Anchors, Scope};
 use bitproof_core_ledger::canon;
 use bitproof_core_ledger::clock::FixedClock;
-use bitproof_core_ledger::events::{Actor, Event, EventBody, VerdictKind, EVENTS, HEAD};
+use bitproof_core_ledger::events::{Actor, Event, EventBody, VerdictKind};
 use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::keys::KeyFolder;
 use bitproof_core_ledger::log::{Acknowledged, LogKind, LogWriter};
+use bitproof_core_ledger::signed_log::{HEAD, LEAVES};
 use bitproof_core_ledger::store::Store;
 use bitproof_tests::Project;
 use bitproof_training::judge::sealed_facts;
@@ -35,7 +36,7 @@ fn verified(project: &Project) -> Vec<String> {
 
 /// Appends leaves without a key, as anybody can who may write to the store.
 fn append_unsigned(project: &Project, bodies: Vec<EventBody>) {
-    let path = project.store().audit_dir().join(EVENTS);
+    let path = project.store().audit_dir().join(LEAVES);
     let (mut log, _) =
         LogWriter::open(&Files::on_disk(), &path, LogKind::AUDIT, Acknowledged::Unknown).unwrap();
     let actor = Actor { key_id: "00000000".to_owned(), user: "mallory".to_owned(), host: "h".to_owned() };
@@ -92,11 +93,11 @@ fn a_log_without_its_head_is_not_written_to() {
     let project = ran();
     let audit = project.store().audit_dir();
     fs::remove_file(audit.join(HEAD)).unwrap();
-    let before = fs::read(audit.join(EVENTS)).unwrap();
+    let before = fs::read(audit.join(LEAVES)).unwrap();
     let error = project.run(&project.request(&[])).unwrap_err();
     assert_eq!(error.kind(), FailureKind::No, "{error}");
     assert!(error.to_string().contains("head is missing, but the store holds runs"), "{error}");
-    assert_eq!(fs::read(audit.join(EVENTS)).unwrap(), before);
+    assert_eq!(fs::read(audit.join(LEAVES)).unwrap(), before);
     fs::remove_dir_all(&audit).unwrap();
     assert_eq!(project.run(&project.request(&[])).unwrap_err().kind(), FailureKind::No);
 }

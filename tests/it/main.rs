@@ -9,4 +9,5 @@ mod formats;
 mod gc;
 mod oracles;
 mod replay;
+mod statements;
 mod tamper;

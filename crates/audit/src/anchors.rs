@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use bitproof_core_ledger::events::{AuditView, EVENTS};
+use bitproof_core_ledger::events::AuditView;
 use bitproof_core_ledger::files::{FileError, Files};
 use bitproof_core_ledger::keys::KeyRole;
 use bitproof_core_ledger::limits::NOTE_BYTES;
 use bitproof_core_ledger::note::{self, NoteAlgorithm, NoteError, NoteKey, TreeHead};
+use bitproof_core_ledger::signed_log::LEAVES;
 use serde::Deserialize;
 
 use crate::report::{Finding, Severity};
@@ -72,7 +73,8 @@ pub fn read_head(files: &Files, path: &Path) -> Result<TreeHead, AnchorError> {
     let at = |source| AnchorError::Head { path: path.to_owned(), source };
     let text = std::str::from_utf8(&bytes).map_err(|_| at(NoteError::Head { reason: "it is not UTF-8" }))?;
     let body = text.split_once("\n\n").map_or(text, |(body, _)| body);
-    TreeHead::parse(body).map_err(at)
+    // Who copied it by hand may have left its last line feed behind.
+    TreeHead::parse(&format!("{}\n", body.strip_suffix('\n').unwrap_or(body))).map_err(at)
 }
 
 #[derive(Deserialize)]
@@ -158,7 +160,7 @@ impl Anchors {
     /// Holds a log against the heads that the auditor kept.
     pub(crate) fn judge_pins(&self, audit: &AuditView, origin: &str) -> Judged {
         let mut judged = Judged::default();
-        let log = format!("audit/{EVENTS}");
+        let log = format!("audit/{LEAVES}");
         for pin in &self.pins {
             continues(&mut judged, "pin", &log, audit, origin, pin, "the head that was kept");
         }
@@ -209,7 +211,7 @@ impl Anchors {
             policy.witnesses.len()
         );
         let hint = "`bitproof audit consistency` makes what `bitproof audit witness` asks for";
-        judged.find("witness", &format!("audit/{EVENTS}"), expected, got, hint);
+        judged.find("witness", &format!("audit/{LEAVES}"), expected, got, hint);
     }
 
     /// What stays open, whatever was brought along.

@@ -76,12 +76,8 @@ fn find(view: &AuditView, selector: &str) -> Result<u64, ProveError> {
         return Err(unknown);
     }
     let answers = |body: &EventBody| {
-        let finding = match body {
-            EventBody::VerdictRecorded { verdict, .. } => verdict.to_string().starts_with(selector),
-            EventBody::VerificationRecorded { report, .. } => report.to_string().starts_with(selector),
-            _ => false,
-        };
-        finding || body.id().to_string().starts_with(selector)
+        body.object().is_some_and(|object| object.to_string().starts_with(selector))
+            || body.id().to_string().starts_with(selector)
     };
     let mut found =
         view.events().enumerate().filter(|(_, body)| answers(body)).map(|(index, _)| index as u64);

@@ -26,7 +26,7 @@ impl Reach {
     /// [`FileError`] when the folder of runs cannot be listed. What is wrong with a run is part of the answer.
     pub(crate) fn of(store: &Store, audit: &AuditView, index: &RunIndex) -> Result<Self, FileError> {
         let mut reach = Self::default();
-        reach.objects.extend(audit.events().filter_map(named_by));
+        reach.objects.extend(audit.events().filter_map(EventBody::object));
         let objects = store.objects();
         let names = RunFolder::names(store)?;
         for row in index.rows.iter().filter(|row| row.seal.is_some()) {
@@ -49,20 +49,6 @@ impl Reach {
             Ok(objects) => self.objects.extend(objects),
             Err(error) => self.unread.push((run.to_owned(), error)),
         }
-    }
-}
-
-/// The object that an event names, if it is of a kind that names one.
-fn named_by(event: &EventBody) -> Option<ObjectId> {
-    match event {
-        EventBody::VerdictRecorded { verdict, .. } => Some(*verdict),
-        EventBody::VerificationRecorded { report, .. } => Some(*report),
-        // What a run reaches is read from its folder.
-        EventBody::RunPlanned { .. } | EventBody::RunSealed { .. } => None,
-        EventBody::StoreCreated { .. }
-        | EventBody::KeyEnrolled { .. }
-        | EventBody::KeyRotated { .. }
-        | EventBody::KeyRevoked { .. } => None,
     }
 }
 

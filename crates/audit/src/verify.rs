@@ -7,13 +7,13 @@ use bitproof_core_ledger::digest::{Content, Digest};
 use bitproof_core_ledger::events::{AuditError, AuditView, EventBody};
 use bitproof_core_ledger::files::FileError;
 use bitproof_core_ledger::inventory::{Inventory, InventoryEntry};
-use bitproof_core_ledger::keyring::Keyring;
 use bitproof_core_ledger::keys::KeyRole;
 use bitproof_core_ledger::limits::{CANON_BYTES, OBJECT_IN_MEMORY_BYTES};
 use bitproof_core_ledger::log::LogError;
 use bitproof_core_ledger::note::NoteKey;
 use bitproof_core_ledger::objects::{ObjectError, ObjectId, Objects};
 use bitproof_core_ledger::signature;
+use bitproof_core_ledger::signed_log::SignedLogError;
 use bitproof_core_ledger::storage::EntryKind;
 use bitproof_core_ledger::store::{Store, StoreError, STORE_FILE};
 use bitproof_scheduler::ledger::{result_root, Entry, LedgerError, LedgerView, Outcome};
@@ -24,6 +24,8 @@ use bitproof_training::run_folder::{
     RecordedVerdict, RunError, RunFolder, RunIndex, RunRow, Seal, INVENTORY, LEDGER, MANIFEST,
     SIGNATURE_SUFFIX,
 };
+
+mod events;
 
 use crate::anchors::{Anchors, Judged};
 use crate::reach::{object_id, object_path, Reach};
@@ -83,6 +85,7 @@ pub fn verify(store: &Store, scope: &Scope, anchors: &Anchors) -> Result<VerifyR
         Scope::All => index.rows.iter().filter(|row| row.seal.is_some()).collect(),
     };
     verifier.recorded_reports(&audit);
+    verifier.statements(&audit);
     let mut sealed_leaves = 0;
     for row in sealed {
         verifier.report.runs.push(row.run.clone());
@@ -271,61 +274,27 @@ impl<'a> Verifier<'a> {
         Some(view)
     }
 
-    /// An event is appended once, a run is planned once and sealed once.
-    fn repeated_events(&mut self, audit: &AuditView) {
-        let mut seen = BTreeSet::new();
-        for leaf in audit.covered() {
-            let said = match &leaf.event.body {
-                EventBody::RunPlanned { uid, .. } | EventBody::RunSealed { uid, .. } => {
-                    format!("{} {}", leaf.event.body.name(), bitproof_core_ledger::store::hex(uid))
-                }
-                _ => leaf.event.id.to_string(),
-            };
-            if !seen.insert(said.clone()) {
-                let expected = "each event once".to_owned();
-                self.find("once", "audit/events.log", Some(leaf.offset), expected, format!("{said} again"));
-            }
-        }
-    }
-
-    /// The reports of earlier verifications: each is held against its leaf.
-    fn recorded_reports(&mut self, audit: &AuditView) {
-        for event in audit.events() {
-            let EventBody::VerificationRecorded { ok, tree_size, report } = event else { continue };
-            let Some(bytes) = self.object(report) else { continue };
-            let parsed: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
-            let said = parsed.map(|report| (report["ok"].as_bool(), report["tree_size"].as_u64()));
-            if said != Some((Some(*ok), Some(*tree_size))) {
-                let expected = format!("a report with ok {ok} and tree_size {tree_size}, as its leaf says");
-                self.find("report", &object_path(report), None, expected, "another".to_owned());
-            }
-        }
-    }
-
-    /// Events about keys that change nothing, because they do not hold.
-    fn rejected_keys(&mut self, audit: &AuditView, keyring: &Keyring) {
-        for (index, why) in keyring.rejected() {
-            let offset = audit.leaves.get(*index as usize).map(|leaf| leaf.offset);
-            let expected = "an event about a key that holds".to_owned();
-            self.find("keys", "audit/events.log", offset, expected, (*why).to_owned());
-        }
-    }
-
     fn audit_finding(&mut self, error: &AuditError) {
         let (path, offset, expected) = match error {
-            AuditError::Log(LogError::Damaged { path, offset, .. }) => {
-                (path, Some(*offset), "an undamaged record")
-            }
             AuditError::Event { path, offset, .. } => (path, Some(*offset), "an event"),
             AuditError::EventId { path, offset, .. } => {
                 (path, Some(*offset), "the digest of the event's body")
             }
-            AuditError::Head { path, .. }
-            | AuditError::Origin { path, .. }
-            | AuditError::NoKey { path, .. } => (path, Some(0), "a signed tree head"),
-            AuditError::Missing { path, .. } => (path, None, "every leaf under the signed head"),
-            AuditError::Root { path, .. } => (path, None, "the root that was signed"),
-            AuditError::File(e) | AuditError::Log(LogError::File(e)) => (&e.path, None, "a readable file"),
+            AuditError::Log(SignedLogError::Log(LogError::Damaged { path, offset, .. })) => {
+                (path, Some(*offset), "an undamaged record")
+            }
+            AuditError::Log(
+                SignedLogError::Head { path, .. }
+                | SignedLogError::Origin { path, .. }
+                | SignedLogError::NoKey { path, .. },
+            ) => (path, Some(0), "a signed tree head"),
+            AuditError::Log(SignedLogError::Missing { path, .. }) => {
+                (path, None, "every leaf under the signed head")
+            }
+            AuditError::Log(SignedLogError::Root { path, .. }) => (path, None, "the root that was signed"),
+            AuditError::Log(SignedLogError::File(e) | SignedLogError::Log(LogError::File(e))) => {
+                (&e.path, None, "a readable file")
+            }
             _ => (&self.store.audit_dir(), None, "an audit log"),
         };
         let path = self.relative(path);

@@ -1,7 +1,6 @@
 //! The audit log: one store's Merkle log of typed events under signed tree heads.
 //!
-//! `events.log` holds the leaves, `head` the newest signed tree head. The order of a write is: leaves synced,
-//! head signed and published. A leaf below a published head is never cut; leaves past it were not acknowledged.
+//! What it is as a log of bytes says [`crate::signed_log`]; here are the events and the keys that they let in.
 //! `docs/formats/audit-log.md` is normative.
 
 use std::collections::BTreeSet;
@@ -15,10 +14,10 @@ use crate::digest::{Content, Digest, EventKind, PlanKind, ResultKind};
 use crate::files::{FileError, Files};
 use crate::keyring::Keyring;
 use crate::keys::{KeyRole, PrivateKey};
-use crate::limits::{LEAF_BYTES, NOTE_BYTES};
-use crate::log::{self, Acknowledged, LogError, LogKind, LogWriter};
+use crate::log;
 use crate::merkle::{self, FullTree, Tree};
-use crate::note::{self, NoteError, NoteKey, TreeHead};
+use crate::note::{NoteKey, TreeHead};
+use crate::signed_log::{SignedLog, SignedLogError, SignedView, Signers, LEAVES};
 
 /// The identity of an event: the digest of its body, so that saying a thing twice appends it once.
 pub type EventId = Digest<EventKind>;
@@ -138,6 +137,41 @@ pub enum EventBody {
         /// The largest log for which its signatures count.
         from_size: u64,
     },
+    /// Somebody lets a step of a run be taken.
+    ApprovalRecorded {
+        /// The run's unique id.
+        uid: [u8; 16],
+        /// The stage before which it is given, or `promote`.
+        before: String,
+        /// Whose approval, as a key in its text form.
+        vkey: String,
+        /// The object that holds the signed [`Statement`](crate::statement::Statement).
+        statement: Digest<Content>,
+    },
+    /// Somebody accepts a finding until a time.
+    WaiverRecorded {
+        /// The run's unique id.
+        uid: [u8; 16],
+        /// The finding.
+        finding: String,
+        /// Until when, in seconds since 1970.
+        expires_unix_seconds: u64,
+        /// Whose waiver, as a key in its text form.
+        vkey: String,
+        /// The object that holds the signed statement.
+        statement: Digest<Content>,
+    },
+    /// A ref names a run from here on.
+    RunPromoted {
+        /// The run's unique id.
+        uid: [u8; 16],
+        /// The ref: `production`, …
+        reference: String,
+        /// Who promoted it, as a key in its text form.
+        vkey: String,
+        /// The object that holds the signed statement.
+        statement: Digest<Content>,
+    },
 }
 
 impl EventBody {
@@ -152,6 +186,26 @@ impl EventBody {
             Self::VerificationRecorded { .. } => "verification-recorded",
             Self::KeyRotated { .. } => "key-rotated",
             Self::KeyRevoked { .. } => "key-revoked",
+            Self::ApprovalRecorded { .. } => "approval-recorded",
+            Self::WaiverRecorded { .. } => "waiver-recorded",
+            Self::RunPromoted { .. } => "run-promoted",
+        }
+    }
+
+    /// The object that it is about, where it names one: what `gc` keeps and a proof can be asked for.
+    pub fn object(&self) -> Option<Digest<Content>> {
+        match self {
+            Self::VerdictRecorded { verdict: object, .. }
+            | Self::VerificationRecorded { report: object, .. }
+            | Self::ApprovalRecorded { statement: object, .. }
+            | Self::WaiverRecorded { statement: object, .. }
+            | Self::RunPromoted { statement: object, .. } => Some(*object),
+            // What a run reaches is read from its folder.
+            Self::RunPlanned { .. } | Self::RunSealed { .. } => None,
+            Self::StoreCreated { .. }
+            | Self::KeyEnrolled { .. }
+            | Self::KeyRotated { .. }
+            | Self::KeyRevoked { .. } => None,
         }
     }
 
@@ -178,12 +232,9 @@ pub struct Event {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuditError {
-    /// The file of leaves is unreadable or damaged.
+    /// The log below the events is unreadable, damaged, or not what its head says.
     #[error(transparent)]
-    Log(#[from] LogError),
-    /// The file system failed.
-    #[error(transparent)]
-    File(#[from] FileError),
+    Log(#[from] SignedLogError),
     /// A leaf is not an event.
     #[error("{} holds a bad event at byte {offset}: {source}", path.display())]
     Event {
@@ -206,62 +257,12 @@ pub enum AuditError {
         /// What the event carries.
         got: EventId,
     },
-    /// The head is malformed or its signature does not hold.
-    #[error("{}: {source}", path.display())]
-    Head {
-        /// The head's file.
-        path: PathBuf,
-        /// What is wrong.
-        source: NoteError,
-    },
-    /// No key that was asked for may sign a head of this size.
-    #[error("{} covers {size} leaves, and no key that may sign for them {}", path.display(), if given.is_empty() { "is in the log".to_owned() } else { format!("is {given} or took its place") })]
-    NoKey {
-        /// The head's file.
-        path: PathBuf,
-        /// The size that it claims.
-        size: u64,
-        /// The keys that were given, in their text form.
-        given: String,
-    },
-    /// There are fewer leaves than the head covers.
-    #[error("{} has {leaves} leaves, but its signed head covers {size}", path.display())]
-    Missing {
-        /// The file of leaves.
-        path: PathBuf,
-        /// How many there are.
-        leaves: u64,
-        /// How many the head covers.
-        size: u64,
-    },
-    /// The leaves do not have the root that was signed.
-    #[error("the {size} leaves of {} have the root {got}, but the signed head says {expected}", path.display())]
-    Root {
-        /// The file of leaves.
-        path: PathBuf,
-        /// How many leaves the head covers.
-        size: u64,
-        /// The root that was signed, in base64.
-        expected: String,
-        /// The root of the leaves, in base64.
-        got: String,
-    },
-    /// The head is of another log.
-    #[error("{} is a head of {got}, not of {expected}", path.display())]
-    Origin {
-        /// The head's file.
-        path: PathBuf,
-        /// This log's origin.
-        expected: String,
-        /// The origin in the head.
-        got: String,
-    },
-    /// A leaf is larger than a leaf may be.
-    #[error("an event of {len} bytes is above the limit of {LEAF_BYTES}")]
-    LeafTooLarge {
-        /// Its length.
-        len: usize,
-    },
+}
+
+impl From<FileError> for AuditError {
+    fn from(error: FileError) -> Self {
+        Self::Log(error.into())
+    }
 }
 
 /// An event with its place in the log.
@@ -304,31 +305,17 @@ impl AuditView {
     /// # Errors
     /// [`AuditError`] with the file and, where there is one, the offset.
     pub fn read(files: &Files, dir: &Path, origin: &str, trusted: &[NoteKey]) -> Result<Self, AuditError> {
-        let events_path = dir.join(EVENTS);
-        if !files.exists(&events_path) && !files.exists(&dir.join(HEAD)) {
-            return Ok(Self { leaves: Vec::new(), head: None, signer: None, note: None, torn_bytes: 0 });
-        }
-        // The head comes first: whatever a writer appends meanwhile, the leaves that are read then are at least those it covers.
-        let note = read_head(files, dir)?;
-        // What it says is believed only after its signature was checked; until then it says how much may not be cut.
-        let claimed = note.as_deref().map_or(0, claimed_size);
-        let contents = log::read(files, &events_path, LogKind::AUDIT, Acknowledged::Records(claimed))?;
-        let leaves = decode_leaves(&events_path, &contents.records)?;
-        // Only what the head covers may say which keys sign it.
-        let ring = Keyring::of(leaves.iter().take(usize::try_from(claimed).unwrap_or(usize::MAX)));
-        let mut keys = ring.in_force(KeyRole::Log, claimed);
-        keys.retain(|key| key.name() == origin && (trusted.is_empty() || ring.descends(key, trusted)));
-        if keys.is_empty() && note.is_some() {
-            let given = trusted.iter().map(NoteKey::to_string).collect::<Vec<_>>().join(" or ");
-            return Err(AuditError::NoKey { path: dir.join(HEAD), size: claimed, given });
-        }
-        let signed = note.as_deref().map(|note| open_head(note, dir, origin, &keys)).transpose()?;
-        if let Some((head, _)) = &signed {
-            check_root(&events_path, &contents.records, head)?;
-        }
-        let (head, signer) = signed.unzip();
-        let note = note.map(|note| String::from_utf8_lossy(&note).into_owned());
-        Ok(Self { leaves, head, signer, note, torn_bytes: contents.torn_bytes })
+        let mut leaves = Vec::new();
+        let view = SignedView::read_with(files, dir, origin, |records, claimed| {
+            leaves = decode_leaves(&dir.join(LEAVES), records)?;
+            // Only what the head covers may say which keys sign it.
+            let ring = Keyring::of(leaves.iter().take(usize::try_from(claimed).unwrap_or(usize::MAX)));
+            let mut keys = ring.in_force(KeyRole::Log, claimed);
+            keys.retain(|key| trusted.is_empty() || ring.descends(key, trusted));
+            Ok::<_, AuditError>(Signers { keys, given: trusted.to_vec() })
+        })?;
+        let SignedView { head, signer, note, torn_bytes, .. } = view;
+        Ok(Self { leaves, head, signer, note, torn_bytes })
     }
 
     /// The leaves under the signed head: what was acknowledged. The others count for nothing until a head covers them.
@@ -367,11 +354,6 @@ impl AuditView {
     }
 }
 
-/// The name of the file of leaves.
-pub const EVENTS: &str = "events.log";
-/// The name of the file of the newest signed head.
-pub const HEAD: &str = "head";
-
 fn decode_leaves(path: &Path, records: &[log::Record]) -> Result<Vec<Leaf>, AuditError> {
     let decode = |record: &log::Record| {
         let offset = record.offset;
@@ -390,61 +372,13 @@ fn decode_leaves(path: &Path, records: &[log::Record]) -> Result<Vec<Leaf>, Audi
     records.iter().map(decode).collect()
 }
 
-/// The size that a head claims, before anything of it was checked; all there is when it claims none.
-fn claimed_size(note: &[u8]) -> u64 {
-    let text = String::from_utf8_lossy(note);
-    text.lines().nth(1).and_then(|size| size.parse().ok()).unwrap_or(u64::MAX)
-}
-
-fn read_head(files: &Files, dir: &Path) -> Result<Option<Vec<u8>>, AuditError> {
-    match files.read_bounded(&dir.join(HEAD), NOTE_BYTES as u64) {
-        Err(e) if e.is_not_found() => Ok(None),
-        read => Ok(Some(read?)),
-    }
-}
-
-fn open_head(
-    note: &[u8],
-    dir: &Path,
-    origin: &str,
-    keys: &[NoteKey],
-) -> Result<(TreeHead, NoteKey), AuditError> {
-    let path = dir.join(HEAD);
-    let at_head = |source| AuditError::Head { path: path.clone(), source };
-    let (body, signer) = note::open(note, keys).map_err(at_head)?;
-    let head = TreeHead::parse(body).map_err(at_head)?;
-    if head.origin != origin {
-        return Err(AuditError::Origin { path, expected: origin.to_owned(), got: head.origin });
-    }
-    Ok((head, signer.clone()))
-}
-
-fn check_root(path: &Path, records: &[log::Record], head: &TreeHead) -> Result<(), AuditError> {
-    let leaves = records.len() as u64;
-    if leaves < head.size {
-        return Err(AuditError::Missing { path: path.to_owned(), leaves, size: head.size });
-    }
-    let mut tree = Tree::default();
-    records[..head.size as usize].iter().for_each(|r| tree.push(&r.payload));
-    if tree.root() == head.root {
-        return Ok(());
-    }
-    let got = TreeHead { root: tree.root(), ..head.clone() }.root_base64();
-    Err(AuditError::Root { path: path.to_owned(), size: head.size, expected: head.root_base64(), got })
-}
-
 /// An audit log that is open for appending. The caller holds the store's audit lock.
 #[derive(Debug)]
 pub struct AuditLog {
-    files: Files,
-    dir: PathBuf,
-    staging: PathBuf,
+    log: SignedLog,
     origin: String,
-    writer: LogWriter,
-    tree: Tree,
     ids: BTreeSet<EventId>,
     keyring: Keyring,
-    published: u64,
 }
 
 impl AuditLog {
@@ -457,23 +391,11 @@ impl AuditLog {
         // Everything is checked before anything is cut.
         let view = AuditView::read(files, dir, origin, &[])?;
         let published = view.head.as_ref().map_or(0, |head| head.size);
-        let (mut writer, records) =
-            LogWriter::open(files, &dir.join(EVENTS), LogKind::AUDIT, Acknowledged::Records(published))?;
-        // Leaves past the head were not acknowledged. Who wrote them is unknown: the key signs only what this process
-        // appends, and whoever was interrupted appends again.
-        writer.cut(&records, published)?;
-        let mut tree = Tree::default();
-        records[..published as usize].iter().for_each(|r| tree.push(&r.payload));
         Ok(Self {
-            files: files.clone(),
-            dir: dir.to_owned(),
-            staging: staging.to_owned(),
+            log: SignedLog::go_on(files, dir, staging, origin, published)?,
             origin: origin.to_owned(),
-            writer,
-            tree,
             ids: view.covered().iter().map(|leaf| leaf.event.id).collect(),
             keyring: view.keyring(),
-            published,
         })
     }
 
@@ -481,8 +403,8 @@ impl AuditLog {
     /// how many were new.
     ///
     /// # Errors
-    /// [`AuditError::NoKey`] when the signer may not sign that head, and then nothing was written; else [`AuditError`], and
-    /// none of them is acknowledged.
+    /// [`SignedLogError::NoKey`] when the signer may not sign that head, and then nothing was written; else [`AuditError`],
+    /// and none of them is acknowledged.
     pub fn append(
         &mut self,
         bodies: &[EventBody],
@@ -491,41 +413,33 @@ impl AuditLog {
         signer: &PrivateKey,
     ) -> Result<usize, AuditError> {
         let mut keyring = self.keyring.clone();
-        let mut size = self.tree.size();
+        let mut size = self.log.size();
         for body in bodies.iter().filter(|body| !self.ids.contains(&body.id())) {
             keyring.push(size, body);
             size += 1;
         }
         self.check_signer(&keyring, size, signer)?;
-        let mut leaves = Vec::new();
+        let (mut leaves, mut new) = (Vec::new(), BTreeSet::new());
         for body in bodies {
             let id = body.id();
-            if !self.ids.insert(id) {
-                continue;
+            if !self.ids.contains(&id) && new.insert(id) {
+                let actor = actor.clone();
+                let event = Event { id, claimed_unix_seconds: unix_seconds, actor, body: body.clone() };
+                leaves.push(canon::encode(&event));
             }
-            let event =
-                Event { id, claimed_unix_seconds: unix_seconds, actor: actor.clone(), body: body.clone() };
-            let leaf = canon::encode(&event);
-            if leaf.len() > LEAF_BYTES {
-                return Err(AuditError::LeafTooLarge { len: leaf.len() });
-            }
-            leaves.push(leaf);
         }
-        if !leaves.is_empty() {
-            self.writer.append(&leaves)?;
-            leaves.iter().for_each(|leaf| self.tree.push(leaf));
-            self.keyring = keyring;
-        }
+        self.log.append(&leaves)?;
+        self.ids.append(&mut new);
+        self.keyring = keyring;
         Ok(leaves.len())
     }
 
     fn check_signer(&self, keyring: &Keyring, size: u64, signer: &PrivateKey) -> Result<(), AuditError> {
-        let path = self.dir.join(HEAD);
-        match signer.note_key(&self.origin) {
-            Ok(key) if keyring.in_force(KeyRole::Log, size).contains(&key) => Ok(()),
-            Ok(key) => Err(AuditError::NoKey { path, size, given: key.to_string() }),
-            Err(source) => Err(AuditError::Head { path, source }),
+        let key = signer.note_key(&self.origin).map_err(|source| self.log.at_head(source))?;
+        if keyring.in_force(KeyRole::Log, size).contains(&key) {
+            return Ok(());
         }
+        Err(self.log.no_key(size, &[key]).into())
     }
 
     /// Signs and publishes a head over every leaf, if the newest head does not cover them already.
@@ -533,17 +447,10 @@ impl AuditLog {
     /// # Errors
     /// [`AuditError`]; then the old head stands.
     pub fn publish(&mut self, key: &PrivateKey) -> Result<TreeHead, AuditError> {
-        let head = TreeHead { origin: self.origin.clone(), size: self.tree.size(), root: self.tree.root() };
-        if head.size > self.published {
-            self.check_signer(&self.keyring, head.size, key)?;
-            let path = self.dir.join(HEAD);
-            let note = key
-                .sign_note(&head.body(), &self.origin)
-                .map_err(|source| AuditError::Head { path: path.clone(), source })?;
-            self.files.replace(&self.staging, &path, note.as_bytes())?;
-            self.published = head.size;
+        if self.log.size() > self.log.published() {
+            self.check_signer(&self.keyring, self.log.size(), key)?;
         }
-        Ok(head)
+        Ok(self.log.publish(key)?)
     }
 }
 
@@ -552,6 +459,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::signed_log::HEAD;
 
     const ORIGIN: &str = "bitproof.local/test";
 
@@ -593,13 +501,13 @@ mod tests {
         // A head by a key that the log does not let sign would make the store unreadable.
         let other = PrivateKey::from_bytes(KeyRole::Log, &[4; 32]);
         let refused = log.append(&[planned(4)], &actor(), 9, &other);
-        assert!(matches!(refused, Err(AuditError::NoKey { size: 5, .. })));
+        assert!(matches!(refused, Err(AuditError::Log(SignedLogError::NoKey { size: 5, .. }))));
         let view = read(dir.path()).unwrap();
         assert_eq!((view.leaves.len(), view.uncovered()), (4, 0));
         let stranger = PrivateKey::from_bytes(KeyRole::Log, &[4; 32]).note_key(ORIGIN).unwrap();
         assert!(matches!(
             AuditView::read(&Files::on_disk(), &dir.path().join("audit"), ORIGIN, &[stranger]),
-            Err(AuditError::NoKey { size: 4, .. })
+            Err(AuditError::Log(SignedLogError::NoKey { size: 4, .. }))
         ));
     }
 
@@ -607,7 +515,7 @@ mod tests {
     fn any_flipped_byte_and_any_cut_is_found() {
         let dir = tempfile::tempdir().unwrap();
         filled(dir.path());
-        for name in [EVENTS, HEAD] {
+        for name in [LEAVES, HEAD] {
             let path = dir.path().join("audit").join(name);
             let good = fs::read(&path).unwrap();
             for i in 0..good.len() {
@@ -618,7 +526,7 @@ mod tests {
                 assert!(
                     AuditLog::open(&Files::on_disk(), &dir.path().join("audit"), dir.path(), ORIGIN).is_err()
                 );
-                if name == EVENTS {
+                if name == LEAVES {
                     fs::write(&path, &good[..i]).unwrap();
                     assert!(read(dir.path()).is_err(), "{name} cut to {i} bytes");
                 }

@@ -1,5 +1,5 @@
 //! Proofs that a log has only grown, as files: the request of C2SP `tlog-witness`, which a witness reads too. See
-//! <https://c2sp.org/tlog-witness>.
+//! <https://c2sp.org/tlog-witness>, and `docs/formats/proofs.md` for what is refused.
 //!
 //! ```text
 //! old <decimal>

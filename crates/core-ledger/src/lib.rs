@@ -45,6 +45,8 @@ pub mod note;
 pub mod objects;
 pub mod sha256;
 pub mod signature;
+pub mod signed_log;
+pub mod statement;
 pub mod storage;
 pub mod store;
 pub mod tlog_proof;

@@ -307,7 +307,8 @@ impl TreeHead {
     /// [`NoteError::Head`] when a line is missing, superfluous or not canonical.
     pub fn parse(body: &str) -> Result<Self, NoteError> {
         let bad = |reason| NoteError::Head { reason };
-        let lines: Vec<&str> = body.strip_suffix('\n').unwrap_or(body).split('\n').collect();
+        let body = body.strip_suffix('\n').ok_or_else(|| bad("it does not end in a line feed"))?;
+        let lines: Vec<&str> = body.split('\n').collect();
         let [origin, size, root] = lines[..] else {
             return Err(bad("it does not have three lines"));
         };

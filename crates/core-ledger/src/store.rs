@@ -1,4 +1,4 @@
-//! The store: the folder `.bitproof` that holds evidence and nothing else.
+//! The store: the folder `.bitproof` that holds evidence and nothing else. `docs/formats/store.md` is normative.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! Inclusion proofs as files: C2SP `tlog-proof`, with the leaf itself as the extra data, so that the file and a verification
-//! key are all that a check needs. See <https://c2sp.org/tlog-proof>.
+//! key are all that a check needs. See <https://c2sp.org/tlog-proof>, and
+//! `docs/formats/proofs.md` for what is refused.
 //!
 //! ```text
 //! c2sp.org/tlog-proof@v1

@@ -1,4 +1,5 @@
 //! One run's ledger: the hash chain of what was executed, in commit order, bound to the plan.
+//! `docs/formats/ledger.md` is normative.
 
 use std::path::{Path, PathBuf};
 

@@ -3,6 +3,7 @@
 //! List scheduling in the manner of HEFT (Topcuoglu, Hariri, Wu 2002) with integers only. Priority is the upward
 //! rank by cost, descending, then the task's id; the lane is the pinned one, else the one where the task can start
 //! earliest, then the lowest. The *tick* is the planned start; tasks commit in the order of (tick, lane, id).
+//! `docs/formats/plan.md` is normative for its bytes.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use bitproof_core_ledger::clock::Clock;
-use bitproof_core_ledger::events::{Actor, AuditError, AuditView, EventBody, HEAD};
+use bitproof_core_ledger::events::{Actor, AuditError, AuditView, EventBody};
 use bitproof_core_ledger::files::{FileError, Files};
 use bitproof_core_ledger::keyring::{self, Keyring};
 use bitproof_core_ledger::keys::{KeyError, KeyFolder, KeyRole, PrivateKey};
 use bitproof_core_ledger::note::{NoteError, NoteKey, TreeHead};
 use bitproof_core_ledger::signature::ARTIFACT_SIGNER;
+use bitproof_core_ledger::signed_log::{SignedLogError, HEAD};
 use bitproof_core_ledger::store::{Store, StoreError, StoreLock};
 
 /// A store that cannot be written to.
@@ -279,7 +280,7 @@ impl<'a> Recorder<'a> {
     pub fn record(&self, events: &[EventBody]) -> Result<TreeHead, RecorderError> {
         let (mut log, _lock) = self.store.open_audit()?;
         let ended = |error| match error {
-            AuditError::NoKey { .. } => {
+            AuditError::Log(SignedLogError::NoKey { .. }) => {
                 RecorderError::KeyEnded { role: KeyRole::Log, path: self.keys.path(KeyRole::Log) }
             }
             other => other.into(),

@@ -526,7 +526,10 @@ impl RunIndex {
                 | EventBody::KeyEnrolled { .. }
                 | EventBody::VerificationRecorded { .. }
                 | EventBody::KeyRotated { .. }
-                | EventBody::KeyRevoked { .. } => {}
+                | EventBody::KeyRevoked { .. }
+                | EventBody::ApprovalRecorded { .. }
+                | EventBody::WaiverRecorded { .. }
+                | EventBody::RunPromoted { .. } => {}
             }
         }
         Self { rows }

@@ -229,6 +229,16 @@ fn body_json(body: &EventBody) -> Value {
         EventBody::KeyRevoked { role, vkey, from_size } => {
             json!({ "role": role, "vkey": vkey, "from_size": from_size })
         }
+        EventBody::ApprovalRecorded { uid, before, vkey, statement } => {
+            json!({ "uid": hex(uid), "before": before, "vkey": vkey, "statement": statement })
+        }
+        EventBody::WaiverRecorded { uid, finding, expires_unix_seconds, vkey, statement } => {
+            json!({ "uid": hex(uid), "finding": finding, "expires": rfc3339(*expires_unix_seconds),
+                    "vkey": vkey, "statement": statement })
+        }
+        EventBody::RunPromoted { uid, reference, vkey, statement } => {
+            json!({ "uid": hex(uid), "ref": reference, "vkey": vkey, "statement": statement })
+        }
     }
 }
 
@@ -254,6 +264,16 @@ fn event_row(leaf: u64, event: &Event) -> Vec<String> {
         EventBody::KeyRotated { role, old, new, .. } => format!("{role} {} to {}", key_id(old), key_id(new)),
         EventBody::KeyRevoked { role, vkey, from_size } => {
             format!("{role} {} above {from_size} leaves", key_id(vkey))
+        }
+        EventBody::ApprovalRecorded { uid, before, vkey, .. } => {
+            format!("of {before} in {} by {}", hex(uid), key_id(vkey))
+        }
+        EventBody::WaiverRecorded { uid, finding, expires_unix_seconds, vkey, .. } => {
+            let until = rfc3339(*expires_unix_seconds);
+            format!("of {finding} in {} until {until} by {}", hex(uid), key_id(vkey))
+        }
+        EventBody::RunPromoted { uid, reference, vkey, .. } => {
+            format!("{} to {reference} by {}", hex(uid), key_id(vkey))
         }
     };
     let actor = &event.actor;

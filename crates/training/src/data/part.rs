@@ -110,12 +110,4 @@ mod tests {
         nan[HEADER_BYTES + 8 + 2..HEADER_BYTES + 8 + 4].copy_from_slice(&[0xc0, 0x7f]);
         assert!(matches!(Part::decode(&nan), Err(DataError::Part { offset: 32, .. })));
     }
-
-    #[test]
-    fn the_example_of_the_format_page() {
-        let page = include_str!("../../../../docs/formats/dataset-part.md");
-        let hex = page.split("```hex\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-        let bytes: Vec<u8> = hex.split_whitespace().map(|b| u8::from_str_radix(b, 16).unwrap()).collect();
-        assert_eq!(bytes, sample().encode());
-    }
 }

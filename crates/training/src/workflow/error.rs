@@ -9,6 +9,7 @@ use bitproof_core_ledger::keys::KeyError;
 use bitproof_core_ledger::log::LogError;
 use bitproof_core_ledger::note::NoteError;
 use bitproof_core_ledger::objects::ObjectError;
+use bitproof_core_ledger::signed_log::SignedLogError;
 use bitproof_core_ledger::store::StoreError;
 use bitproof_scheduler::dispatch::DispatchError;
 use bitproof_scheduler::ledger::LedgerError;
@@ -173,7 +174,9 @@ impl WorkflowError {
 
 fn audit_kind(error: &AuditError) -> FailureKind {
     match error {
-        AuditError::File(error) | AuditError::Log(LogError::File(error)) if !error.is_not_found() => {
+        AuditError::Log(SignedLogError::File(error) | SignedLogError::Log(LogError::File(error)))
+            if !error.is_not_found() =>
+        {
             FailureKind::CouldNot
         }
         _ => FailureKind::No,
