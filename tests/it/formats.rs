@@ -5,53 +5,84 @@ use std::fs;
 use std::path::Path;
 
 use bitproof_audit::{sign_model, Attestation, SignedFile};
-use bitproof_core_ledger::canon;
 use bitproof_core_ledger::digest::{
     ActionKind, ComparisonKind, Content, EntryKind, EventKind, GenesisKind, Kind, PlanKind, ResultKind,
     StreamKind,
 };
 use bitproof_core_ledger::dsse::PublicKey;
-use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::keys::ModelSigningKey;
-use bitproof_core_ledger::log::{self, Acknowledged, LogKind, LogWriter};
 use bitproof_core_ledger::sha256::Sha256Digest;
+use bitproof_tests::vectors::{vectors, Vector};
 
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/formats").join(name);
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// The bytes of a page's first hex block.
-fn example(name: &str) -> Vec<u8> {
-    let page = page(name);
-    let (_, block) = page.split_once("```hex\n").expect("an example in hex");
-    let digits = block.split_once("```").expect("the end of the example").0.split_whitespace();
-    digits.map(|byte| u8::from_str_radix(byte, 16).expect("two hex digits")).collect()
+/// Every fenced block of a page that names a vector: the vector's name and the block's bytes.
+fn examples(page: &str) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut blocks = page.split("```");
+    while let (Some(_), Some(block)) = (blocks.next(), blocks.next()) {
+        let (info, text) = block.split_once('\n').expect("a block begins with a line of its own");
+        let bytes = match info.split_once(' ') {
+            Some(("hex", _)) => {
+                let digits = text.split_whitespace();
+                digits.map(|byte| u8::from_str_radix(byte, 16).expect("two hex digits")).collect()
+            }
+            Some(("text", _)) => text.as_bytes().to_vec(),
+            _ => continue,
+        };
+        found.push((info.split_once(' ').expect("it was split").1.to_owned(), bytes));
+    }
+    found
+}
+
+/// What does not hold between the pages, given by name, and the vectors.
+fn differences(pages: &BTreeMap<String, String>) -> Vec<String> {
+    let vectors: BTreeMap<String, Vec<u8>> = vectors()
+        .into_iter()
+        .filter(Vector::taken)
+        .map(|vector| (format!("{}/{}", vector.decoder, vector.name), vector.bytes))
+        .collect();
+    let mut differences = Vec::new();
+    for (name, page) in pages {
+        let examples = examples(page);
+        if examples.is_empty() {
+            differences.push(format!("{name} has no example"));
+        }
+        for (vector, bytes) in examples {
+            if vectors.get(&vector) != Some(&bytes) {
+                differences.push(format!("{name}: the example is not the vector {vector}"));
+            }
+        }
+    }
+    differences
 }
 
 #[test]
-fn the_canonical_map_is_the_one_on_the_page() {
-    let bytes = example("canonical.md");
-    let map = BTreeMap::from([("a".to_owned(), 1u32), ("b".to_owned(), 2)]);
-    assert_eq!(canon::encode(&map), bytes);
-    assert_eq!(canon::decode::<BTreeMap<String, u32>>(&bytes).unwrap(), map);
-    let entry = 8 + 1 + 4;
-    let swapped = [&bytes[..8], &bytes[8 + entry..], &bytes[8..8 + entry]].concat();
-    assert!(canon::decode::<BTreeMap<String, u32>>(&swapped).is_err(), "a map out of order");
-}
-
-#[test]
-fn the_log_file_is_the_one_on_the_page() {
-    let bytes = example("log-file.md");
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("ledger.log");
-    let (mut file, _) =
-        LogWriter::open(&Files::on_disk(), &path, LogKind::LEDGER, Acknowledged::Unknown).unwrap();
-    file.append(&[b"hi"]).unwrap();
-    assert_eq!(fs::read(&path).unwrap(), bytes);
-    let contents = log::parse(&bytes, LogKind::LEDGER).unwrap();
-    assert_eq!((contents.records.len(), contents.records[0].payload.as_slice()), (1, b"hi".as_slice()));
-    assert!(log::parse(&bytes, LogKind::AUDIT).is_err(), "another kind");
+fn every_page_has_an_example_that_is_a_vector() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/formats");
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    // The index describes no format; the example on the page of attestations has a test of its own below.
+    let names =
+        names.filter(|name| name.ends_with(".md") && name != "README.md" && name != "attestations.md");
+    let mut pages: BTreeMap<String, String> = names.map(|name| (name.clone(), page(&name))).collect();
+    assert!(pages.len() >= 15, "{} pages", pages.len());
+    assert_eq!(differences(&pages), [""; 0]);
+    // Another byte, another name, and a page without an example are told.
+    let log = pages["log-file.md"].clone();
+    pages.insert("log-file.md".to_owned(), log.replace("68 69\n", "68 6a\n"));
+    pages.insert("other.md".to_owned(), log.replace("log_file/one-record", "log_file/none"));
+    pages.insert("empty.md".to_owned(), "```json\n{}\n```\n".to_owned());
+    assert_eq!(
+        differences(&pages),
+        [
+            "empty.md has no example",
+            "log-file.md: the example is not the vector log_file/one-record",
+            "other.md: the example is not the vector log_file/none"
+        ]
+    );
 }
 
 #[test]

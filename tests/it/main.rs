@@ -11,3 +11,4 @@ mod oracles;
 mod replay;
 mod statements;
 mod tamper;
+mod vectors;

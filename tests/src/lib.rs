@@ -1,5 +1,8 @@
 //! Fixtures of the integration tests: a small project in a temporary folder, run in-process.
 
+pub mod decoders;
+pub mod vectors;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;

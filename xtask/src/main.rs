@@ -1,4 +1,4 @@
-//! What is done to the workspace as a whole: `cargo xtask test`, `tidy`, `gate` and `bench`.
+//! What is done to the workspace as a whole: `cargo xtask test`, `tidy`, `gate`, `bench`, `fuzz` and `vectors`.
 //!
 //! It depends on no crate of the workspace, so that it builds in seconds and can judge a tree that does not compile.
 //! Exit codes are those of the `bitproof` command: 0 it holds, 1 it does not, 2 bad usage, 3 it could not be found out.
@@ -10,9 +10,11 @@
 )]
 
 mod bench;
+mod fuzz;
 mod gate;
 mod test;
 mod tidy;
+mod vectors;
 mod workspace;
 
 use std::fmt;
@@ -41,6 +43,8 @@ fn run(task: &Task) -> anyhow::Result<Verdict> {
         Task::Tidy => tidy::run(&workspace),
         Task::Gate { only, json } => gate::run(&workspace, *only, *json),
         Task::Bench(arguments) => bench::run(&workspace, arguments),
+        Task::Fuzz(arguments) => fuzz::run(&workspace, arguments),
+        Task::Vectors(arguments) => vectors::run(&workspace, arguments),
     }
 }
 
@@ -80,6 +84,14 @@ enum Task {
         after_help = "Examples:\n  cargo xtask bench kernels --save before\n  cargo xtask bench kernels --against before"
     )]
     Bench(bench::Arguments),
+    /// Fuzz the decoders, from the golden vectors and the kept corpus. Needs cargo-fuzz and a nightly compiler.
+    #[command(
+        after_help = "Examples:\n  cargo xtask fuzz note tlog_proof\n  cargo xtask fuzz --seconds 600 --jobs 2 --keep"
+    )]
+    Fuzz(fuzz::Arguments),
+    /// Hold the golden vectors and the decoders against each other, or functions against CORE-MATH on every input.
+    #[command(after_help = "Examples:\n  cargo xtask vectors\n  cargo xtask vectors --exhaustive exp log")]
+    Vectors(vectors::Arguments),
 }
 
 /// What a task found.

@@ -1,0 +1,287 @@
+//! The vectors of what `scheduler`, `experiment-graph`, `telemetry` and `training` read.
+
+use std::collections::BTreeMap;
+
+use bitproof_core_ledger::canon;
+use bitproof_core_ledger::chain::Chain;
+use bitproof_core_ledger::digest::{Content, Digest};
+use bitproof_core_ledger::log::LogKind;
+use bitproof_experiment_graph::{Better, Gate, GateReceipt, MetricSet, OnMissing, OnNoBaseline, RunFacts};
+use bitproof_scheduler::ledger::{Entry, Outcome};
+use bitproof_scheduler::{Native, OnFailure, ParamValue, Plan, PlanSpec, PlannedTask, TaskId, TaskSpec};
+use bitproof_telemetry::{write_jsonl, Record, Unit, MAX_LINE_BYTES};
+use bitproof_training::data::Part;
+use bitproof_training::manifest::Manifest;
+use bitproof_training::safetensors::{self as tensors, Tensor, Tensors};
+use ndarray::array;
+
+use super::{Book, Chapter};
+use crate::decoders::written;
+
+pub(super) const BOOKS: &[Chapter] = &[
+    ("plan", two_tasks),
+    ("ledger", ledger),
+    ("manifest", manifest),
+    ("metrics", metrics),
+    ("receipt", receipt),
+    ("dataset_part", dataset_part),
+    ("safetensors", safetensors),
+    ("csv", csv),
+    ("pipeline", pipeline),
+    ("gate_policy", gate_policy),
+    ("rules", rules),
+    ("telemetry", telemetry),
+];
+
+/// The plan of the vectors: two tasks on two lanes.
+///
+/// # Panics
+/// Never: the plan is valid.
+pub fn plan() -> Plan {
+    let task = |id: &str, after: &[&str]| TaskSpec {
+        id: TaskId(id.to_owned()),
+        stage: id.to_owned(),
+        native: Native { kind: "train".to_owned(), version: 1 },
+        params: BTreeMap::from([("epochs".to_owned(), ParamValue::Int(3))]),
+        inputs: Vec::new(),
+        after: after.iter().map(|id| TaskId((*id).to_owned())).collect(),
+        lane: None,
+        cost: 2,
+        outputs: vec!["model".to_owned()],
+    };
+    let spec = PlanSpec {
+        pipeline: "vectors".to_owned(),
+        seed: 7,
+        lanes: vec!["0".to_owned(), "1".to_owned()],
+        on_failure: OnFailure::Stop,
+        numerics: 1,
+        data: Vec::new(),
+        tasks: vec![task("first", &[]), task("second", &["first"])],
+        policy: BTreeMap::from([("gates".to_owned(), vec![0; 8])]),
+    };
+    Plan::new(spec).expect("the plan is valid")
+}
+
+fn two_tasks(book: &mut Book<'_>) {
+    book.strict("two-tasks", plan().encode());
+}
+
+fn entries(plan: &Plan) -> Vec<Entry> {
+    let entry = |task: PlannedTask<'_>| Entry {
+        task: task.spec.id.clone(),
+        lane: task.slot.lane,
+        tick: task.slot.tick,
+        action: Some(Digest::from_bytes([9; 32])),
+        outcome: Outcome::Done {
+            outputs: vec![("model".to_owned(), Digest::of_bytes(task.spec.id.0.as_bytes()))],
+        },
+    };
+    plan.tasks().map(entry).collect()
+}
+
+fn ledger(book: &mut Book<'_>) {
+    let plan = plan();
+    let mut chain = Chain::bound_to(plan.digest().as_bytes());
+    let records: Vec<Vec<u8>> =
+        entries(&plan).iter().map(|entry| chain.push(&canon::encode(entry))).collect();
+    let log = |records: &[&[u8]]| written(LogKind::LEDGER, records);
+    book.add("both-tasks", log(&[&records[0], &records[1]]));
+    book.add("the-first-task", log(&[&records[0]]));
+    book.add("not-the-second-task-alone", log(&[&records[1]]));
+    book.add("not-swapped", log(&[&records[1], &records[0]]));
+    book.add("not-a-task-twice", log(&[&records[0], &records[0]]));
+}
+
+fn dataset_part(book: &mut Book<'_>) {
+    let part = Part { features: array![[1.0f32, -0.0], [0.5, 2.0]], labels: vec![1, 0], classes: 2 };
+    book.strict("two-rows", part.encode());
+}
+
+fn csv(book: &mut Book<'_>) {
+    // No header, any separator, the last column is the label.
+    let how = |file: &str| [&[1 << 3][..], file.as_bytes()].concat();
+    book.add("two-rows", how("0.5,1,a\n2,3,b\n"));
+    book.add("crlf", how("0.5,1,a\r\n2,3,b\r\n"));
+    book.add("not-a-ragged-row", how("0.5,1,a\n2,b\n"));
+    book.add("not-a-number-that-is-none", how("0.5,1,a\nNaN,3,b\n"));
+    book.add("not-a-text-for-a-number", how("0.5,1,a\nx,3,b\n"));
+    book.add("not-empty", how(""));
+}
+
+fn facts(run: &str, accuracy: f64) -> RunFacts {
+    RunFacts {
+        run: run.to_owned(),
+        uid: "06".repeat(16),
+        plan_digest: plan().digest().to_string(),
+        data: BTreeMap::from([("digits".to_owned(), Digest::<Content>::of_bytes(b"digits").to_string())]),
+        params: BTreeMap::from([("first.epochs".to_owned(), "3".to_owned())]),
+        code: BTreeMap::from([("first".to_owned(), "train v1".to_owned())]),
+        seed: 7,
+        kernels_spec: 1,
+        metrics: BTreeMap::from([("evaluate/accuracy".to_owned(), accuracy)]),
+    }
+}
+
+fn receipt(book: &mut Book<'_>) {
+    let rule = |text: &str| text.parse().expect("a rule");
+    let receipt = GateReceipt {
+        gate: Gate {
+            metric: "evaluate/accuracy".to_owned(),
+            better: Better::Higher,
+            baseline: Some("latest".to_owned()),
+            on_no_baseline: OnNoBaseline::Skip,
+            on_missing: OnMissing::Fail,
+            fail: vec![rule("value >= 0.95"), rule("regress <= 0.01")],
+            warn: vec![rule("regress <= 0.002")],
+        },
+        candidate: facts("vectors-2", 0.96),
+        baseline: Some(facts("vectors-1", 0.965)),
+    };
+    let good = String::from_utf8(receipt.to_json()).expect("JSON is UTF-8");
+    let bits = |value: f64| format!("{:016x}", value.to_bits());
+    book.replaced("a-verdict-that-nobody-reached", &good, "\"warn\",", "\"pass\",");
+    book.replaced("another-value-of-the-candidate", &good, &bits(0.96), &bits(0.97));
+    book.replaced("an-unknown-field", &good, "\"receipt\":", "\"more\": 1,\n  \"receipt\":");
+    book.replaced("bits-in-capitals", &good, &bits(0.96), &bits(0.96).to_uppercase());
+    book.strict("warns", good);
+}
+
+fn metrics(book: &mut Book<'_>) {
+    let mut set = MetricSet::default();
+    for (step, value) in [(1, 2.5), (2, f64::NAN), (3, -0.0)] {
+        set.push("train/loss", step, value);
+    }
+    let good = String::from_utf8(set.to_json()).expect("JSON is UTF-8");
+    book.replaced("a-value-that-its-bits-are-not", &good, "2.5", "2.6");
+    book.replaced("steps-out-of-order", &good, "\"step\":1", "\"step\":4");
+    book.replaced("a-point-twice", &good, "\"step\":2", "\"step\":1");
+    book.replaced("a-name-without-its-stage", &good, "train/loss", "loss");
+    book.strict("three-points", good);
+}
+
+fn manifest(book: &mut Book<'_>) {
+    let plan = plan();
+    let mut metrics = MetricSet::default();
+    metrics.push("first/loss", 1, 0.1);
+    let good = Manifest::new(&plan, &entries(&plan), &metrics).encode();
+    let good = String::from_utf8(good).expect("JSON is UTF-8");
+    book.replaced("another-schema", &good, "manifest/v1", "manifest/v2");
+    book.replaced("an-unknown-field", &good, "\"seed\"", "\"more\": 1,\n  \"seed\"");
+    book.replaced("a-field-twice", &good, "\"seed\": 7", "\"seed\": 7,\n  \"seed\": 7");
+    book.replaced("a-space-more", &good, "\"seed\": 7", "\"seed\":  7");
+    let digest = plan.digest().to_string();
+    book.replaced("a-digest-in-capitals", &good, &digest, &digest.to_uppercase());
+    book.strict("two-tasks", good);
+}
+
+fn safetensors(book: &mut Book<'_>) {
+    let tensor = |shape: &[usize], data: &[f32]| Tensor { shape: shape.to_vec(), data: data.to_vec() };
+    let weights = Tensors::from([
+        ("0.bias".to_owned(), tensor(&[2], &[0.5, f32::NAN])),
+        ("0.weight".to_owned(), tensor(&[2, 1], &[1.0, -0.0])),
+    ]);
+    let good = tensors::encode(&weights);
+    let edit = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let at = good.windows(from.len()).position(|w| w == from.as_bytes()).expect("the text is there");
+        [&good[..at], to.as_bytes(), &good[at + from.len()..]].concat()
+    };
+    book.add("not-a-huge-header", [&u64::MAX.to_le_bytes(), &good[8..]].concat());
+    book.add("not-overlapping-tensors", edit("[8,16]", "[4,12]"));
+    book.add("not-a-tensor-outside-the-file", edit("[8,16]", "[9,17]"));
+    book.add("not-a-shape-that-its-bytes-do-not-fill", edit("[2,1]", "[2,3]"));
+    book.add("not-another-type", edit("F32", "F16"));
+    book.add("not-names-out-of-order", edit("0.bias", "2.bias"));
+    book.strict("two-tensors", good);
+}
+
+const PIPELINE: &str = "[pipeline]
+name = \"tiny\"
+seed = 7
+lanes = [\"a\", \"b\"]
+
+[data.digits]
+path = \"digits.csv\"
+
+[[stage]]
+name = \"split\"
+uses = \"dataset\"
+inputs = [\"data:digits\"]
+with = { format = \"csv\", label = \"last\", valid_fraction = 0.1, test_fraction = 0.2, scale = \"1/16\" }
+
+[[stage]]
+name = \"train\"
+uses = \"train\"
+inputs = [\"split:train\", \"split:valid\"]
+cost = 10
+with = { model = \"mlp\", hidden = [8], epochs = 2, batch = 16, optimizer = \"adamw\", learning_rate = 0.01 }
+";
+const GATES: &str = "
+[[gate]]
+metric = \"evaluate/accuracy\"
+better = \"higher\"
+baseline = \"latest\"
+on_no_baseline = \"skip\"
+fail = [\"value >= 0.5\", \"regress <= 0.5\"]
+";
+
+fn pipeline(book: &mut Book<'_>) {
+    let budget = "\n[[budget]]\nmetric = \"stage/wall_ns\"\nfail = [\"max <= 60s\"]\n";
+    book.add("two-stages", PIPELINE);
+    book.add("with-a-budget", format!("{PIPELINE}{budget}"));
+    book.replaced("an-unknown-key", PIPELINE, "cost", "costs");
+    book.replaced("a-key-twice", PIPELINE, "seed = 7", "seed = 7\nseed = 7");
+    book.replaced("a-stage-twice", PIPELINE, "name = \"train\"", "name = \"split\"");
+    book.replaced("an-input-from-nowhere", PIPELINE, "split:valid", "splat:valid");
+    book.replaced("a-path-upwards", PIPELINE, "digits.csv", "../digits.csv");
+    book.replaced("an-absolute-path", PIPELINE, "digits.csv", "/digits.csv");
+    book.replaced("a-fraction-of-everything", PIPELINE, "0.2,", "1.2,");
+    book.replaced("a-cost-of-nothing", PIPELINE, "cost = 10", "cost = 0");
+    book.replaced("a-lane-twice", PIPELINE, "[\"a\", \"b\"]", "[\"a\", \"a\"]");
+    book.replaced("a-negative-seed", PIPELINE, "seed = 7", "seed = -7");
+    book.add("not-nested-too-deep", format!("a = {}", "[".repeat(1000)));
+    book.add("not-utf-8", [PIPELINE.as_bytes(), b"\xff"].concat());
+}
+
+fn gate_policy(book: &mut Book<'_>) {
+    book.add("one-gate", GATES);
+    book.replaced("an-unknown-key", GATES, "better", "beter");
+    book.replaced("an-unknown-direction", GATES, "higher", "up");
+    book.replaced("a-percentage", GATES, "0.5\"]", "1%\"]");
+    book.add("not-a-stage-beside-it", format!("{PIPELINE}{GATES}"));
+}
+
+fn telemetry(book: &mut Book<'_>) {
+    let tags = BTreeMap::from([("task".to_owned(), "train".to_owned())]);
+    let record = |name: &str, value, unit, at_ns| Record {
+        name: name.to_owned(),
+        value,
+        unit,
+        at_ns,
+        tags: tags.clone(),
+    };
+    let records = [
+        record("stage/wall_ns", 1_000_000, Unit::Nanoseconds, 5),
+        record("stage/memory_delta_bytes", -4096, Unit::Bytes, 6),
+    ];
+    let mut good = Vec::new();
+    write_jsonl(&records, &mut good).expect("a vector takes what it is given");
+    let good = String::from_utf8(good).expect("JSON is UTF-8");
+    book.add("two-records", good.clone());
+    book.add("not-without-its-last-line-feed", good.trim_end());
+    book.replaced("an-unknown-unit", &good, "\"ns\"", "\"us\"");
+    book.replaced("an-unknown-field", &good, "\"value\"", "\"more\":1,\"value\"");
+    book.replaced("a-fraction", &good, "-4096", "-0.5");
+    book.replaced("a-negative-time", &good, "\"at_ns\":5", "\"at_ns\":-5");
+    book.add("not-a-line-that-is-too-long", format!("{}\n", " ".repeat(MAX_LINE_BYTES)));
+}
+
+fn rules(book: &mut Book<'_>) {
+    book.add("rule", "regress <= 0.01");
+    book.add("limit", "p95 <= 50ms");
+    book.add("not-another-comparator", "value == 0.5");
+    book.add("not-a-nan", "value >= nan");
+    book.add("not-an-infinity", "value >= inf");
+    book.add("not-trailing-text", "value >= 0.5 x");
+    book.add("not-a-limit-beyond-any-clock", "max <= 99999999999999999999s");
+}
