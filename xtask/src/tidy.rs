@@ -2,6 +2,7 @@
 //! an example that it must refuse and one that it must not.
 
 mod architecture;
+mod formats;
 mod layers;
 mod licences;
 mod manifests;
@@ -24,6 +25,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Verdict> {
     findings.extend(layers::check_workspace(workspace, &files));
     findings.extend(manifests::check_workspace(workspace, &files));
     findings.extend(architecture::check_workspace(workspace, &files));
+    findings.extend(formats::check(&files));
     findings.extend(files.iter().flat_map(sources::check));
     findings.extend(licences::check_workspace(workspace, &files)?);
     findings.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));

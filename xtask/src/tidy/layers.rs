@@ -41,12 +41,14 @@ const LAYERS: &[Layer] = &[
         &[
             "bitproof-core-ledger",
             "bitproof-scheduler",
+            "bitproof-experiment-graph",
             "bitproof-telemetry",
             "bitproof-training",
             "bitproof-audit",
         ],
     ),
     ("bitproof-benches", &["bitproof-core-ledger", "bitproof-kernels", "bitproof-telemetry"]),
+    ("bitproof-embed-ledger", &["bitproof-core-ledger"]),
     ("xtask", &[]),
 ];
 
