@@ -3,6 +3,8 @@ use std::sync::OnceLock;
 
 use thiserror::Error;
 
+use crate::simd::Vectorized;
+
 /// An instruction set that this processor has. Only detection makes one, so holding it is the proof that code compiled
 /// for it may be called. It decides how fast a kernel is and never what it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,11 +12,14 @@ pub struct Isa(Path);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Path {
-    /// Any processor: fused multiply-add in software.
+    /// Any processor: the scalar code of the specification.
     Scalar,
     /// x86-64 with AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// x86-64 with AVX-512 F, DQ, BW and VL beside AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
     /// aarch64, where fused multiply-add and NEON belong to the base architecture.
     #[cfg(target_arch = "aarch64")]
     Neon,
@@ -41,7 +46,7 @@ pub enum IsaError {
 }
 
 /// Every name that some processor may have.
-const KNOWN: [&str; 3] = ["scalar", "avx2", "neon"];
+const KNOWN: [&str; 4] = ["scalar", "avx2", "avx512", "neon"];
 
 impl Isa {
     /// The instruction set that kernels use: the best one, or what `BITPROOF_ISA` asks for. Decided once per process;
@@ -70,18 +75,27 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             found.push(Isa(Path::Avx2));
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+            {
+                found.push(Isa(Path::Avx512));
+            }
         }
         #[cfg(target_arch = "aarch64")]
         found.push(Isa(Path::Neon));
         found
     }
 
-    /// `scalar`, `avx2` or `neon`.
+    /// `scalar`, `avx2`, `avx512` or `neon`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Path::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             Path::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512 => "avx512",
             #[cfg(target_arch = "aarch64")]
             Path::Neon => "neon",
         }
@@ -89,6 +103,20 @@ impl Isa {
 
     pub(crate) fn path(self) -> Path {
         self.0
+    }
+
+    /// Runs a piece of work in the lanes of this instruction set; gives it back where it has none, to be done by the
+    /// scalar code.
+    pub(crate) fn vectorize<O: Vectorized>(self, op: O) -> Result<O::Output, O> {
+        match self.0 {
+            Path::Scalar => Err(op),
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx2 => Ok(crate::x86::avx2::run(self, op)),
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512 => Ok(crate::x86::avx512::run(self, op)),
+            #[cfg(target_arch = "aarch64")]
+            Path::Neon => Ok(crate::arm::neon::run(op)),
+        }
     }
 
     fn best() -> Isa {

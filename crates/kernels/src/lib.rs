@@ -45,6 +45,7 @@ mod optim;
 mod reduce;
 mod relu;
 mod shuffle;
+mod simd;
 mod spec;
 mod stream;
 mod threads;

@@ -6,8 +6,9 @@ use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 
 use crate::error::KernelError;
-use crate::isa::{Isa, Path};
-use crate::spec::fma::SoftFma;
+use crate::isa::Isa;
+use crate::simd::{Simd, Vectorized};
+use crate::spec::fma::{NativeFma, SoftFma};
 use crate::spec::matmul::chains;
 use crate::threads::with_float_defaults;
 
@@ -185,11 +186,28 @@ fn divide_rows(isa: Isa, a: &[f32], b: &[f32], c: &mut [f32], depth: usize, colu
 }
 
 fn continue_chains(isa: Isa, a: &[f32], b: &[f32], c: &mut [f32], depth: usize, columns: usize) {
-    match isa.path() {
-        Path::Scalar => chains::<SoftFma>(a, b, c, depth, columns),
+    let product = Product { a, b, c, depth, columns };
+    if let Err(Product { a, b, c, depth, columns }) = isa.vectorize(product) {
         #[cfg(target_arch = "x86_64")]
-        Path::Avx2 => crate::x86::avx2::matmul_chains(isa, a, b, c, depth, columns),
-        #[cfg(target_arch = "aarch64")]
-        Path::Neon => chains::<crate::spec::fma::NativeFma>(a, b, c, depth, columns),
+        if crate::x86::fma::chains_if_available(a, b, c, depth, columns) {
+            return;
+        }
+        chains::<SoftFma>(a, b, c, depth, columns);
+    }
+}
+
+struct Product<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+    c: &'a mut [f32],
+    depth: usize,
+    columns: usize,
+}
+
+impl Vectorized for Product<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        chains::<NativeFma>(self.a, self.b, self.c, self.depth, self.columns);
     }
 }

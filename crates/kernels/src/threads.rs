@@ -3,9 +3,9 @@
 use rayon::ThreadPoolBuilder;
 
 #[cfg(target_arch = "aarch64")]
-use crate::arm::neon as control;
+use crate::arm::fpcr as control;
 #[cfg(target_arch = "x86_64")]
-use crate::x86::avx2 as control;
+use crate::x86::mxcsr as control;
 
 /// Runs `f` in a pool of `threads` threads (0 counts as 1), which kernels called by it divide their work over. The number
 /// changes no bit. If the operating system refuses the threads, `f` runs where it was called, more slowly.
@@ -26,6 +26,44 @@ pub fn with_float_defaults<R>(f: impl FnOnce() -> R) -> R {
     let _restore = Restore::set_defaults();
     // Behind a call, so that no operation of `f` is moved before the register is set.
     apart(f)
+}
+
+/// How many of the current pool's threads `work` is worth, where each is to have at least `least` of it.
+pub(crate) fn worth(work: usize, least: usize) -> usize {
+    (work / least).clamp(1, rayon::current_num_threads())
+}
+
+/// Calls `work` with the index and the elements of each chunk of `length` elements (the last may be shorter), on as many
+/// threads as there are chunks, the caller's among them, and with the floating-point state of [`with_float_defaults`].
+///
+/// Chunks are outputs of their own, so the number of threads changes nothing. Inside a pool nothing is allocated.
+pub(crate) fn each_chunk<T: Send>(values: &mut [T], length: usize, work: &(impl Fn(usize, &mut [T]) + Sync)) {
+    if values.len() <= length {
+        if !values.is_empty() {
+            with_float_defaults(|| work(0, values));
+        }
+    } else if rayon::current_thread_index().is_some() {
+        halve(values, length, 0, work);
+    } else {
+        // A `join` from outside the pool leaves all the work to the pool while the caller waits.
+        let (first, rest) = values.split_at_mut(length);
+        rayon::in_place_scope(|scope| {
+            for (index, chunk) in rest.chunks_mut(length).enumerate() {
+                scope.spawn(move |_| with_float_defaults(|| work(index + 1, chunk)));
+            }
+            with_float_defaults(|| work(0, first));
+        });
+    }
+}
+
+fn halve<T: Send>(values: &mut [T], length: usize, first: usize, work: &(impl Fn(usize, &mut [T]) + Sync)) {
+    let chunks = values.len().div_ceil(length);
+    if chunks <= 1 {
+        return with_float_defaults(|| work(first, values));
+    }
+    let half = chunks / 2;
+    let (left, right) = values.split_at_mut(half * length);
+    rayon::join(|| halve(left, length, first, work), || halve(right, length, first + half, work));
 }
 
 #[inline(never)]

@@ -1,27 +1,289 @@
-#![expect(unsafe_code, reason = "the FPCR register cannot be reached from safe code")]
+//! Lanes of NEON: 4 f32 or 2 f64 in a register.
+//!
+//! # Safety of every block in this file
+//! NEON belongs to the base architecture of aarch64, so every processor that runs this code has it. Loads and stores check the
+//! slice's length before they touch it.
+#![expect(unsafe_code, reason = "the intrinsics of NEON cannot be reached from safe code")]
 
-use std::arch::asm;
+use std::arch::aarch64::*;
+use std::ops::{Add, Div, Mul, Sub};
 
-/// The register's width.
-pub(crate) type Control = u64;
+use crate::simd::{F32Lanes, F64Lanes, Simd, Vectorized};
 
-/// FPCR as a program finds it at its start: round to nearest, denormals kept, NaN payloads propagated.
-pub(crate) const DEFAULT_CONTROL: Control = 0;
+/// The token.
+#[derive(Clone, Copy)]
+pub(crate) struct Neon(());
 
-/// Any bit of FPCR may change a result.
-pub(crate) const CONTROL_MASK: Control = u64::MAX;
-
-/// The floating-point control register.
-pub(crate) fn read_control() -> Control {
-    let value: u64;
-    // SAFETY: reads a register that user code may read; no memory is touched.
-    unsafe { asm!("mrs {}, fpcr", out(reg) value, options(nomem, nostack, preserves_flags)) };
-    value
+/// Runs a piece of work.
+pub(crate) fn run<O: Vectorized>(op: O) -> O::Output {
+    op.run(Neon(()))
 }
 
-/// Sets FPCR. Callers restore what they found: compiled code counts on the default.
-pub(crate) fn write_control(value: Control) {
-    // SAFETY: writes a register that user code may write, with the default or a value read from it. Not `nomem`, so that
-    // memory accesses are not moved across.
-    unsafe { asm!("msr fpcr, {}", in(reg) value, options(nostack, preserves_flags)) };
+/// Four f32.
+#[derive(Clone, Copy)]
+pub(crate) struct F32x4(float32x4_t);
+/// Two f64.
+#[derive(Clone, Copy)]
+pub(crate) struct F64x2(float64x2_t);
+
+impl Simd for Neon {
+    type F32 = F32x4;
+    type F64 = F64x2;
+    const LANES: usize = 4;
+    const REGISTERS: usize = 32;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> F32x4 {
+        // SAFETY: no memory is touched.
+        F32x4(unsafe { vdupq_n_f32(x) })
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> F32x4 {
+        assert!(from.len() >= 4);
+        // SAFETY: four elements are there.
+        F32x4(unsafe { vld1q_f32(from.as_ptr()) })
+    }
+    #[inline(always)]
+    fn load_partial(self, from: &[f32]) -> F32x4 {
+        let mut lanes = [0.0; 4];
+        lanes[..from.len()].copy_from_slice(from);
+        self.load(&lanes)
+    }
+    #[inline(always)]
+    fn splat64(self, x: f64) -> F64x2 {
+        // SAFETY: no memory is touched.
+        F64x2(unsafe { vdupq_n_f64(x) })
+    }
+    #[inline(always)]
+    fn widen(self, from: &[f32]) -> F64x2 {
+        assert!(from.len() >= 2);
+        // SAFETY: two elements are there.
+        F64x2(unsafe { vcvt_f64_f32(vld1_f32(from.as_ptr())) })
+    }
+    #[inline(always)]
+    fn load64(self, from: &[f64]) -> F64x2 {
+        assert!(from.len() >= 2);
+        // SAFETY: two elements are there.
+        F64x2(unsafe { vld1q_f64(from.as_ptr()) })
+    }
+}
+
+macro_rules! operators {
+    ($type:ident: $($operator:ident::$method:ident = $intrinsic:ident),*) => {$(
+        impl $operator for $type {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, b: Self) -> Self {
+                // SAFETY: no memory is touched.
+                $type(unsafe { $intrinsic(self.0, b.0) })
+            }
+        }
+    )*};
+}
+operators!(F32x4: Add::add = vaddq_f32, Sub::sub = vsubq_f32, Mul::mul = vmulq_f32, Div::div = vdivq_f32);
+operators!(F64x2: Add::add = vaddq_f64, Sub::sub = vsubq_f64, Mul::mul = vmulq_f64, Div::div = vdivq_f64);
+
+impl F32Lanes for F32x4 {
+    type Mask = uint32x4_t;
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: no memory is touched.
+        F32x4(unsafe { vfmaq_f32(c.0, self.0, b.0) })
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: no memory is touched.
+        F32x4(unsafe { vsqrtq_f32(self.0) })
+    }
+    #[inline(always)]
+    fn min(self, b: Self) -> Self {
+        // The instruction propagates NaN, which is another minimum.
+        Self::select(self.lt(b), self, b)
+    }
+    #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        Self::select(b.lt(self), self, b)
+    }
+    #[inline(always)]
+    fn lt(self, b: Self) -> uint32x4_t {
+        // SAFETY: no memory is touched.
+        unsafe { vcltq_f32(self.0, b.0) }
+    }
+    #[inline(always)]
+    fn le(self, b: Self) -> uint32x4_t {
+        // SAFETY: no memory is touched.
+        unsafe { vcleq_f32(self.0, b.0) }
+    }
+    #[inline(always)]
+    fn eq(self, b: Self) -> uint32x4_t {
+        // SAFETY: no memory is touched.
+        unsafe { vceqq_f32(self.0, b.0) }
+    }
+    #[inline(always)]
+    fn select(mask: uint32x4_t, a: Self, b: Self) -> Self {
+        // SAFETY: no memory is touched.
+        F32x4(unsafe { vbslq_f32(mask, a.0, b.0) })
+    }
+    #[inline(always)]
+    fn any(mask: uint32x4_t) -> bool {
+        // SAFETY: no memory is touched.
+        unsafe { vmaxvq_u32(mask) != 0 }
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        assert!(to.len() >= 4);
+        // SAFETY: four elements are there.
+        unsafe { vst1q_f32(to.as_mut_ptr(), self.0) }
+    }
+    #[inline(always)]
+    fn store_partial(self, to: &mut [f32]) {
+        let mut lanes = [0.0; 4];
+        self.store(&mut lanes);
+        to.copy_from_slice(&lanes[..to.len()]);
+    }
+}
+
+impl F64Lanes for F64x2 {
+    type Mask = uint64x2_t;
+    const LANES: usize = 2;
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: no memory is touched.
+        F64x2(unsafe { vfmaq_f64(c.0, self.0, b.0) })
+    }
+    #[inline(always)]
+    fn neg_mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: no memory is touched.
+        F64x2(unsafe { vfmsq_f64(c.0, self.0, b.0) })
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: no memory is touched.
+        F64x2(unsafe { vsqrtq_f64(self.0) })
+    }
+    #[inline(always)]
+    fn min(self, b: Self) -> Self {
+        Self::select(self.lt(b), self, b)
+    }
+    #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        Self::select(b.lt(self), self, b)
+    }
+    #[inline(always)]
+    fn and(self, b: Self) -> Self {
+        // SAFETY: no memory is touched.
+        real(unsafe { vandq_u64(bits(self), bits(b)) })
+    }
+    #[inline(always)]
+    fn or(self, b: Self) -> Self {
+        // SAFETY: no memory is touched.
+        real(unsafe { vorrq_u64(bits(self), bits(b)) })
+    }
+    #[inline(always)]
+    fn xor(self, b: Self) -> Self {
+        // SAFETY: no memory is touched.
+        real(unsafe { veorq_u64(bits(self), bits(b)) })
+    }
+    #[inline(always)]
+    fn add_bits(self, b: Self) -> Self {
+        // SAFETY: no memory is touched.
+        real(unsafe { vaddq_u64(bits(self), bits(b)) })
+    }
+    #[inline(always)]
+    fn sub_bits(self, b: Self) -> Self {
+        // SAFETY: no memory is touched.
+        real(unsafe { vsubq_u64(bits(self), bits(b)) })
+    }
+    #[inline(always)]
+    fn shift_left<const N: i32>(self) -> Self {
+        // SAFETY: no memory is touched.
+        real(unsafe { vshlq_u64(bits(self), vdupq_n_s64(N.into())) })
+    }
+    #[inline(always)]
+    fn shift_right<const N: i32>(self) -> Self {
+        // SAFETY: no memory is touched. A negative count shifts to the right.
+        real(unsafe { vshlq_u64(bits(self), vdupq_n_s64(-i64::from(N))) })
+    }
+    #[inline(always)]
+    fn look_up(self, table: &[f64; 16]) -> Self {
+        let found = self.lanes().map(|lane| table[(lane & 15) as usize]);
+        // SAFETY: two elements are there.
+        F64x2(unsafe { vld1q_f64(found.as_ptr()) })
+    }
+    #[inline(always)]
+    fn look_up_rows<const K: usize>(self, _: &[[f64; 16]; K], rows: &[[f64; K]; 16]) -> [Self; K] {
+        let [a, b] = self.lanes().map(|lane| &rows[(lane & 15) as usize]);
+        // SAFETY: two elements are there.
+        std::array::from_fn(|k| F64x2(unsafe { vld1q_f64([a[k], b[k]].as_ptr()) }))
+    }
+    #[inline(always)]
+    fn gather(self, table: &[f64]) -> Self {
+        let found = self.lanes().map(|lane| table[lane as usize]);
+        // SAFETY: two elements are there.
+        F64x2(unsafe { vld1q_f64(found.as_ptr()) })
+    }
+    #[inline(always)]
+    fn lt(self, b: Self) -> uint64x2_t {
+        // SAFETY: no memory is touched.
+        unsafe { vcltq_f64(self.0, b.0) }
+    }
+    #[inline(always)]
+    fn eq(self, b: Self) -> uint64x2_t {
+        // SAFETY: no memory is touched.
+        unsafe { vceqq_f64(self.0, b.0) }
+    }
+    #[inline(always)]
+    fn is_odd(self) -> uint64x2_t {
+        // SAFETY: no memory is touched.
+        unsafe { vtstq_u64(bits(self), vdupq_n_u64(1)) }
+    }
+    #[inline(always)]
+    fn select(mask: uint64x2_t, a: Self, b: Self) -> Self {
+        // SAFETY: no memory is touched.
+        F64x2(unsafe { vbslq_f64(mask, a.0, b.0) })
+    }
+    #[inline(always)]
+    fn any(mask: uint64x2_t) -> bool {
+        // SAFETY: no memory is touched.
+        unsafe { vgetq_lane_u64::<0>(mask) | vgetq_lane_u64::<1>(mask) != 0 }
+    }
+    #[inline(always)]
+    fn all(mask: uint64x2_t) -> bool {
+        // SAFETY: no memory is touched.
+        unsafe { vgetq_lane_u64::<0>(mask) & vgetq_lane_u64::<1>(mask) != 0 }
+    }
+    #[inline(always)]
+    fn store64(self, to: &mut [f64]) {
+        assert!(to.len() >= 2);
+        // SAFETY: two elements are there.
+        unsafe { vst1q_f64(to.as_mut_ptr(), self.0) }
+    }
+    #[inline(always)]
+    fn narrow(self, to: &mut [f32]) {
+        assert!(to.len() >= 2);
+        // SAFETY: two elements are there.
+        unsafe { vst1_f32(to.as_mut_ptr(), vcvt_f32_f64(self.0)) }
+    }
+}
+
+impl F64x2 {
+    #[inline(always)]
+    fn lanes(self) -> [u64; 2] {
+        // SAFETY: no memory is touched.
+        unsafe { [vgetq_lane_u64::<0>(bits(self)), vgetq_lane_u64::<1>(bits(self))] }
+    }
+}
+
+#[inline(always)]
+fn bits(x: F64x2) -> uint64x2_t {
+    // SAFETY: the register is read as other lanes.
+    unsafe { vreinterpretq_u64_f64(x.0) }
+}
+
+#[inline(always)]
+fn real(bits: uint64x2_t) -> F64x2 {
+    // SAFETY: the register is read as other lanes.
+    F64x2(unsafe { vreinterpretq_f64_u64(bits) })
 }
