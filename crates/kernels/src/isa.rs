@@ -105,6 +105,15 @@ impl Isa {
         self.0
     }
 
+    /// Rows of C that the matrix product advances together: bands for threads end on multiples of it.
+    pub(crate) fn tile_rows(self) -> usize {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx2 => 6,
+            _ => 8,
+        }
+    }
+
     /// Runs a piece of work in the lanes of this instruction set; gives it back where it has none, to be done by the
     /// scalar code.
     pub(crate) fn vectorize<O: Vectorized>(self, op: O) -> Result<O::Output, O> {

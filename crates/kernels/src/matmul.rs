@@ -1,16 +1,20 @@
-//! The matrix product: operands brought into row-major order, rows of the result divided over threads.
+//! The matrix product: operands as they lie in memory, rows or columns of the result divided over threads.
 
 use std::borrow::Cow;
 
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2};
-use rayon::prelude::*;
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis};
 
 use crate::error::KernelError;
 use crate::isa::Isa;
-use crate::simd::{Simd, Vectorized};
-use crate::spec::fma::{NativeFma, SoftFma};
-use crate::spec::matmul::chains;
-use crate::threads::with_float_defaults;
+use crate::threads::{each_chunk, with_float_defaults, worth};
+
+mod drive;
+mod pack;
+mod tiles;
+
+use drive::Product;
+use pack::{at_least, Operand, Scratch};
+use tiles::Begin;
 
 /// The value at which the chain of each element of a matrix product begins.
 #[derive(Debug, Clone, Copy)]
@@ -62,20 +66,46 @@ pub fn matmul_into_with(
     mut c: ArrayViewMut2<'_, f32>,
 ) -> Result<(), KernelError> {
     check_shapes(a, b, start, &c.view())?;
-    match start {
-        Start::Zero => c.fill(0.0),
-        Start::Bias(bias) => c.assign(&bias),
-        Start::Accumulate => {}
+    if c.is_empty() {
+        return Ok(());
     }
-    let (depth, columns) = (a.ncols(), b.ncols());
-    let (a, b) = (row_major(a), row_major(b));
+    if a.ncols() == 0 {
+        match start {
+            Start::Zero => c.fill(0.0),
+            Start::Bias(bias) => c.assign(&bias),
+            Start::Accumulate => {}
+        }
+        return Ok(());
+    }
+    let (left, right) = (Dense::of(a), Dense::of(b));
+    let (left, right) = (left.operand(), right.operand());
+    let columns = c.ncols();
+    let bias = if let Start::Bias(bias) = &start { Some(bias.as_standard_layout()) } else { None };
+    let begin = match (start, &bias) {
+        (Start::Accumulate, _) => Begin::Given,
+        (_, Some(bias)) => Begin::Bias(bias.as_slice().expect("standard layout is contiguous")),
+        _ => Begin::Zero,
+    };
     if let Some(c) = c.as_slice_mut() {
-        divide_rows(isa, &a, &b, c, depth, columns);
-    } else {
-        let mut dense: Vec<f32> = c.iter().copied().collect();
-        divide_rows(isa, &a, &b, &mut dense, depth, columns);
-        c.iter_mut().zip(dense).for_each(|(to, from)| *to = from);
+        divide(isa, left, right, begin, c, columns);
+        return Ok(());
     }
+    // What begins in C is the same whichever way C lies.
+    let begin = match begin {
+        Begin::Bias(bias) => {
+            c.assign(&ArrayView1::from(bias));
+            Begin::Given
+        }
+        other => other,
+    };
+    let rows = c.nrows();
+    if let Some(transposed) = c.view_mut().reversed_axes().as_slice_mut() {
+        divide(isa, right.transposed(), left.transposed(), begin, transposed, rows);
+        return Ok(());
+    }
+    let mut dense: Vec<f32> = c.iter().copied().collect();
+    divide(isa, left, right, begin, &mut dense, columns);
+    c.iter_mut().zip(dense).for_each(|(to, from)| *to = from);
     Ok(())
 }
 
@@ -138,76 +168,88 @@ fn inner_dimensions(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>) -> Result<()
     })
 }
 
-/// The elements row by row: borrowed if they lie so, copied otherwise.
-fn row_major(matrix: ArrayView2<'_, f32>) -> Cow<'_, [f32]> {
-    if let Some(slice) = matrix.to_slice() {
-        return Cow::Borrowed(slice);
-    }
-    if let Some(columns) = matrix.reversed_axes().to_slice() {
-        return Cow::Owned(transposed(columns, matrix.nrows(), matrix.ncols()));
-    }
-    Cow::Owned(matrix.iter().copied().collect())
+/// A matrix whose rows or whose columns are contiguous: borrowed if it lies so, copied otherwise.
+struct Dense<'a> {
+    data: Cow<'a, [f32]>,
+    rows: usize,
+    columns: usize,
+    by_rows: bool,
 }
 
-/// Column-major to row-major, in blocks that stay in the first cache.
-fn transposed(columns: &[f32], height: usize, width: usize) -> Vec<f32> {
-    const BLOCK: usize = 16;
-    let mut out = vec![0.0; columns.len()];
-    for first_row in (0..height).step_by(BLOCK) {
-        for first_column in (0..width).step_by(BLOCK) {
-            for row in first_row..height.min(first_row + BLOCK) {
-                for column in first_column..width.min(first_column + BLOCK) {
-                    out[row * width + column] = columns[column * height + row];
-                }
-            }
-        }
+impl<'a> Dense<'a> {
+    fn of(matrix: ArrayView2<'a, f32>) -> Self {
+        let (rows, columns) = matrix.dim();
+        let (data, by_rows) = if let Some(slice) = matrix.to_slice() {
+            (Cow::Borrowed(slice), true)
+        } else if let Some(slice) = matrix.reversed_axes().to_slice() {
+            (Cow::Borrowed(slice), false)
+        } else {
+            (Cow::Owned(matrix.iter().copied().collect()), true)
+        };
+        Self { data, rows, columns, by_rows }
     }
-    out
+
+    fn operand(&self) -> Operand<'_> {
+        let Self { rows, columns, by_rows, .. } = *self;
+        let stride = if by_rows { columns } else { rows };
+        Operand { data: &self.data, rows, columns, by_rows, stride, first: 0 }
+    }
 }
 
-fn divide_rows(isa: Isa, a: &[f32], b: &[f32], c: &mut [f32], depth: usize, columns: usize) {
+/// Divides the rows of a row-major C over threads, or its columns where there are too few rows.
+fn divide(isa: Isa, a: Operand<'_>, b: Operand<'_>, begin: Begin<'_>, c: &mut [f32], columns: usize) {
     /// Multiply-adds below which waking a thread costs more than it saves.
     const WORTH_A_THREAD: usize = 1 << 19;
-    /// Bands end on multiples of the rows that the kernel advances together.
-    const GRAIN: usize = 4;
-    if depth == 0 || c.is_empty() {
+    let parts = worth(c.len().saturating_mul(a.columns), WORTH_A_THREAD);
+    let tiles = a.rows.div_ceil(isa.tile_rows());
+    if parts == 1 || tiles >= parts {
+        let height = tiles.div_ceil(parts) * isa.tile_rows();
+        each_chunk(c, height * columns, &|part, c| {
+            let a = a.rows_from(part * height, c.len() / columns);
+            product(isa, Product { a, b, begin, c, c_stride: columns });
+        });
+    } else {
+        let width = columns.div_ceil(parts).next_multiple_of(48);
+        let c = ArrayViewMut2::from_shape((a.rows, columns), c).expect("C has as many elements");
+        divide_columns(isa, a, b, begin, c, width);
+    }
+}
+
+/// Few rows: each thread has columns of its own, in memory of its own.
+fn divide_columns(
+    isa: Isa,
+    a: Operand<'_>,
+    b: Operand<'_>,
+    begin: Begin<'_>,
+    c: ArrayViewMut2<'_, f32>,
+    width: usize,
+) {
+    let columns = c.ncols();
+    if columns > width {
+        let half = columns.div_ceil(width) / 2 * width;
+        let (left, right) = c.split_at(Axis(1), half);
+        rayon::join(
+            || divide_columns(isa, a, b.columns_from(0, half), begin, left, width),
+            || divide_columns(isa, a, b.columns_from(half, columns - half), begin.at(half), right, width),
+        );
         return;
     }
-    let rows = c.len() / columns;
-    let work = c.len().saturating_mul(depth);
-    let bands = rayon::current_num_threads().min(work / WORTH_A_THREAD).max(1);
-    if bands == 1 {
-        return with_float_defaults(|| continue_chains(isa, a, b, c, depth, columns));
-    }
-    let height = rows.div_ceil(bands).next_multiple_of(GRAIN);
-    c.par_chunks_mut(height * columns)
-        .zip(a.par_chunks(height * depth))
-        .for_each(|(c, a)| with_float_defaults(|| continue_chains(isa, a, b, c, depth, columns)));
+    let mut c = c;
+    let mut scratch = Scratch::take();
+    let mut result = std::mem::take(&mut scratch.result);
+    scratch.put_back();
+    let own = at_least(&mut result, c.len());
+    let shape = c.raw_dim();
+    ArrayViewMut2::from_shape(shape, &mut *own).expect("as many elements as C").assign(&c);
+    with_float_defaults(|| product(isa, Product { a, b, begin, c: &mut *own, c_stride: columns }));
+    c.assign(&ArrayView2::from_shape(shape, &*own).expect("as many elements as C"));
+    let mut scratch = Scratch::take();
+    scratch.result = result;
+    scratch.put_back();
 }
 
-fn continue_chains(isa: Isa, a: &[f32], b: &[f32], c: &mut [f32], depth: usize, columns: usize) {
-    let product = Product { a, b, c, depth, columns };
-    if let Err(Product { a, b, c, depth, columns }) = isa.vectorize(product) {
-        #[cfg(target_arch = "x86_64")]
-        if crate::x86::fma::chains_if_available(a, b, c, depth, columns) {
-            return;
-        }
-        chains::<SoftFma>(a, b, c, depth, columns);
-    }
-}
-
-struct Product<'a> {
-    a: &'a [f32],
-    b: &'a [f32],
-    c: &'a mut [f32],
-    depth: usize,
-    columns: usize,
-}
-
-impl Vectorized for Product<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        chains::<NativeFma>(self.a, self.b, self.c, self.depth, self.columns);
+fn product(isa: Isa, product: Product<'_>) {
+    if let Err(product) = isa.vectorize(product) {
+        product.by_definition();
     }
 }

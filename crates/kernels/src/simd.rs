@@ -18,6 +18,12 @@ pub(crate) trait Vectorized {
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
+/// A piece of work in tiles of R rows by V registers.
+pub(crate) trait Tiled {
+    /// Does it. `#[inline(always)]`.
+    fn run<S: Simd, const R: usize, const V: usize>(self, simd: S);
+}
+
 /// An instruction set with registers of lanes.
 pub(crate) trait Simd: Copy + Send + Sync {
     /// A register of [`Simd::LANES`] f32.
@@ -28,8 +34,11 @@ pub(crate) trait Simd: Copy + Send + Sync {
     const LANES: usize;
     /// How many f64 do.
     const LANES_64: usize = Self::LANES / 2;
-    /// Registers that a kernel may count on.
-    const REGISTERS: usize;
+    /// Does a piece of work in a function of its own, compiled for this instruction set: an inner loop that is to have all the
+    /// registers for itself.
+    fn apart<O: Vectorized>(self, op: O) -> O::Output;
+    /// Does work in tiles of the shape that fills the registers with independent chains.
+    fn tiled<W: Tiled>(self, work: W);
 
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::F32;
@@ -55,6 +64,14 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Panics
     /// When there are fewer than [`Simd::LANES_64`].
     fn load64(self, from: &[f64]) -> Self::F64;
+
+    /// Rows and columns that [`Simd::transpose`] takes.
+    const BLOCK: usize;
+    /// Element (i, j) of `from`, at `i · from_stride + j`, becomes element (j, i) of `to`, for i and j below [`Simd::BLOCK`].
+    ///
+    /// # Panics
+    /// When a slice ends before its last element.
+    fn transpose(self, from: &[f32], from_stride: usize, to: &mut [f32], to_stride: usize);
 
     /// `bits` in every lane of f64.
     #[inline(always)]

@@ -8,7 +8,7 @@
 use std::arch::aarch64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
-use crate::simd::{F32Lanes, F64Lanes, Simd, Vectorized};
+use crate::simd::{F32Lanes, F64Lanes, Simd, Tiled, Vectorized};
 
 /// The token.
 #[derive(Clone, Copy)]
@@ -30,7 +30,15 @@ impl Simd for Neon {
     type F32 = F32x4;
     type F64 = F64x2;
     const LANES: usize = 4;
-    const REGISTERS: usize = 32;
+
+    #[inline(never)]
+    fn apart<O: Vectorized>(self, op: O) -> O::Output {
+        op.run(self)
+    }
+    #[inline(always)]
+    fn tiled<W: Tiled>(self, work: W) {
+        work.run::<Self, 8, 3>(self);
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> F32x4 {
@@ -59,6 +67,25 @@ impl Simd for Neon {
         assert!(from.len() >= 2);
         // SAFETY: two elements are there.
         F64x2(unsafe { vcvt_f64_f32(vld1_f32(from.as_ptr())) })
+    }
+    const BLOCK: usize = 4;
+    #[inline(always)]
+    fn transpose(self, from: &[f32], from_stride: usize, to: &mut [f32], to_stride: usize) {
+        let (a, b) = (self.load(from), self.load(&from[from_stride..]));
+        let (c, d) = (self.load(&from[2 * from_stride..]), self.load(&from[3 * from_stride..]));
+        // SAFETY: no memory is touched.
+        let columns = unsafe {
+            let (even, odd) = (vtrnq_f32(a.0, b.0), vtrnq_f32(c.0, d.0));
+            [
+                vcombine_f32(vget_low_f32(even.0), vget_low_f32(odd.0)),
+                vcombine_f32(vget_low_f32(even.1), vget_low_f32(odd.1)),
+                vcombine_f32(vget_high_f32(even.0), vget_high_f32(odd.0)),
+                vcombine_f32(vget_high_f32(even.1), vget_high_f32(odd.1)),
+            ]
+        };
+        for (j, column) in columns.into_iter().enumerate() {
+            F32x4(column).store(&mut to[j * to_stride..]);
+        }
     }
     #[inline(always)]
     fn load64(self, from: &[f64]) -> F64x2 {

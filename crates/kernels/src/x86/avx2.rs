@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
 use crate::isa::{Isa, Path};
-use crate::simd::{F32Lanes, F64Lanes, Simd, Vectorized};
+use crate::simd::{F32Lanes, F64Lanes, Simd, Tiled, Vectorized};
 
 /// The token.
 #[derive(Clone, Copy)]
@@ -26,6 +26,7 @@ pub(crate) fn run<O: Vectorized>(isa: Isa, op: O) -> O::Output {
     unsafe { compiled(op) }
 }
 
+#[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 fn compiled<O: Vectorized>(op: O) -> O::Output {
     op.run(Avx2(()))
@@ -42,7 +43,16 @@ impl Simd for Avx2 {
     type F32 = F32x8;
     type F64 = F64x4;
     const LANES: usize = 8;
-    const REGISTERS: usize = 16;
+
+    #[inline(always)]
+    fn apart<O: Vectorized>(self, op: O) -> O::Output {
+        // SAFETY: the token.
+        unsafe { compiled(op) }
+    }
+    #[inline(always)]
+    fn tiled<W: Tiled>(self, work: W) {
+        work.run::<Self, 6, 2>(self);
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> F32x8 {
@@ -71,11 +81,56 @@ impl Simd for Avx2 {
         // SAFETY: the token; four elements are there.
         F64x4(unsafe { _mm256_cvtps_pd(_mm_loadu_ps(from.as_ptr())) })
     }
+    const BLOCK: usize = 8;
+    #[inline(always)]
+    fn transpose(self, from: &[f32], from_stride: usize, to: &mut [f32], to_stride: usize) {
+        // SAFETY: the token.
+        unsafe { transpose(from, from_stride, to, to_stride) }
+    }
     #[inline(always)]
     fn load64(self, from: &[f64]) -> F64x4 {
         assert!(from.len() >= 4);
         // SAFETY: the token; four elements are there.
         F64x4(unsafe { _mm256_loadu_pd(from.as_ptr()) })
+    }
+}
+
+/// [`Simd::transpose`] of eight rows and columns.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn transpose(from: &[f32], from_stride: usize, to: &mut [f32], to_stride: usize) {
+    assert!(from.len() >= 7 * from_stride + 8 && to.len() >= 7 * to_stride + 8);
+    let mut low = [_mm256_setzero_ps(); 4];
+    let mut high = [_mm256_setzero_ps(); 4];
+    for i in 0..4 {
+        // The upper half of each register has the row four further down.
+        let (near, far) = (&from[i * from_stride..], &from[(i + 4) * from_stride..]);
+        // SAFETY: eight elements are there in both rows, as asserted for the last of them.
+        unsafe {
+            low[i] = _mm256_insertf128_ps::<1>(
+                _mm256_castps128_ps256(_mm_loadu_ps(near.as_ptr())),
+                _mm_loadu_ps(far.as_ptr()),
+            );
+            high[i] = _mm256_insertf128_ps::<1>(
+                _mm256_castps128_ps256(_mm_loadu_ps(near[4..].as_ptr())),
+                _mm_loadu_ps(far[4..].as_ptr()),
+            );
+        }
+    }
+    for (half, [a, b, c, d]) in [low, high].into_iter().enumerate() {
+        let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+        let (ab_high, cd_high) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+        let columns = [
+            _mm256_shuffle_ps::<0x44>(ab, cd),
+            _mm256_shuffle_ps::<0xee>(ab, cd),
+            _mm256_shuffle_ps::<0x44>(ab_high, cd_high),
+            _mm256_shuffle_ps::<0xee>(ab_high, cd_high),
+        ];
+        for (j, column) in columns.into_iter().enumerate() {
+            let to = &mut to[(4 * half + j) * to_stride..];
+            // SAFETY: eight elements are there, as asserted for the last row.
+            unsafe { _mm256_storeu_ps(to.as_mut_ptr(), column) }
+        }
     }
 }
 

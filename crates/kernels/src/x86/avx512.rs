@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
 use crate::isa::{Isa, Path};
-use crate::simd::{F32Lanes, F64Lanes, Simd, Vectorized};
+use crate::simd::{F32Lanes, F64Lanes, Simd, Tiled, Vectorized};
 
 /// The token.
 #[derive(Clone, Copy)]
@@ -26,6 +26,7 @@ pub(crate) fn run<O: Vectorized>(isa: Isa, op: O) -> O::Output {
     unsafe { compiled(op) }
 }
 
+#[inline(never)]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
 fn compiled<O: Vectorized>(op: O) -> O::Output {
     op.run(Avx512(()))
@@ -42,7 +43,16 @@ impl Simd for Avx512 {
     type F32 = F32x16;
     type F64 = F64x8;
     const LANES: usize = 16;
-    const REGISTERS: usize = 32;
+
+    #[inline(always)]
+    fn apart<O: Vectorized>(self, op: O) -> O::Output {
+        // SAFETY: the token.
+        unsafe { compiled(op) }
+    }
+    #[inline(always)]
+    fn tiled<W: Tiled>(self, work: W) {
+        work.run::<Self, 8, 3>(self);
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> F32x16 {
@@ -70,6 +80,12 @@ impl Simd for Avx512 {
         assert!(from.len() >= 8);
         // SAFETY: the token; eight elements are there.
         F64x8(unsafe { _mm512_cvtps_pd(_mm256_loadu_ps(from.as_ptr())) })
+    }
+    const BLOCK: usize = 8;
+    #[inline(always)]
+    fn transpose(self, from: &[f32], from_stride: usize, to: &mut [f32], to_stride: usize) {
+        // SAFETY: the token, which includes AVX2.
+        unsafe { super::avx2::transpose(from, from_stride, to, to_stride) }
     }
     #[inline(always)]
     fn load64(self, from: &[f64]) -> F64x8 {
