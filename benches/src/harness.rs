@@ -9,10 +9,13 @@ use bitproof_core_ledger::digest::{Content, Digest};
 use bitproof_telemetry::{peak_rss_bytes, rss_bytes, Monotonic};
 use serde_json::{json, Value};
 
+use crate::peers::Python;
+
 /// Takes measurements with one clock and one budget.
 pub struct Harness<'a> {
     clock: &'a dyn Monotonic,
     budget: Budget,
+    pythons: Option<Vec<Python>>,
 }
 
 /// How often a piece of work is repeated.
@@ -32,7 +35,7 @@ impl Default for Budget {
 }
 
 /// What one piece of work took, and what it computed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Measurement {
     /// Area and size: `matmul/512x512x512`.
     pub bench: String,
@@ -52,6 +55,8 @@ pub struct Measurement {
     pub items: Option<Items>,
     /// How long another program took for the same.
     pub peer: Option<Peer>,
+    /// How many items a nanosecond this machine can do at the most, on as many threads, where that was measured.
+    pub peak: Option<f64>,
 }
 
 /// How many of what a piece of work consists of.
@@ -70,6 +75,35 @@ pub struct Peer {
     pub name: &'static str,
     /// The median over all repetitions, in nanoseconds.
     pub wall_ns: u64,
+}
+
+/// Another program that does the same.
+pub trait Contender: Send {
+    /// What it is.
+    fn name(&self) -> &'static str;
+    /// Does it once, and says how long that took, in nanoseconds.
+    fn wall_ns(&mut self, clock: &dyn Monotonic) -> u64;
+}
+
+/// A contender in this process.
+pub struct InProcess<F> {
+    /// What it is.
+    pub name: &'static str,
+    /// Its work; what it returns is thrown away outside the measured time.
+    pub work: F,
+}
+
+impl<P, F: FnMut() -> P + Send> Contender for InProcess<F> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn wall_ns(&mut self, clock: &dyn Monotonic) -> u64 {
+        let started = clock.now_ns();
+        let result = black_box((self.work)());
+        let wall_ns = clock.now_ns() - started;
+        drop(result);
+        wall_ns
+    }
 }
 
 /// Two repetitions gave different bits.
@@ -100,7 +134,18 @@ impl Error for Unrepeatable {}
 impl<'a> Harness<'a> {
     /// A harness that reads `clock`.
     pub fn new(clock: &'a dyn Monotonic, budget: Budget) -> Self {
-        Self { clock, budget }
+        Self { clock, budget, pythons: None }
+    }
+
+    /// The same, which also measures other people's programs for the same work, where they are there.
+    #[must_use]
+    pub fn asking_peers(self, pythons: Vec<Python>) -> Self {
+        Self { pythons: Some(pythons), ..self }
+    }
+
+    /// The Python libraries to measure against; `None` where no peers are asked.
+    pub fn peers(&self) -> Option<&[Python]> {
+        self.pythons.as_deref()
     }
 
     /// Repeats `work` and times it. `bytes` gives the little-endian bytes of its result, outside the measured time.
@@ -114,7 +159,7 @@ impl<'a> Harness<'a> {
         work: impl FnMut() -> R,
         bytes: impl Fn(&R) -> Vec<u8>,
     ) -> Result<Measurement, Unrepeatable> {
-        let measured = self.interleaved::<R, ()>(bench, threads, work, bytes, None)?;
+        let measured = self.interleaved(bench, threads, work, bytes, &mut [])?;
         Ok(measured.0)
     }
 
@@ -128,31 +173,51 @@ impl<'a> Harness<'a> {
         work: impl FnMut() -> R,
         bytes: impl Fn(&R) -> Vec<u8>,
         name: &'static str,
-        mut peer: impl FnMut() -> P,
+        peer: impl FnMut() -> P + Send,
     ) -> Result<Measurement, Unrepeatable> {
-        let (ours, wall_ns) = self.interleaved(bench, threads, work, bytes, Some(&mut peer))?;
-        Ok(Measurement { items: Some(items), peer: wall_ns.map(|wall_ns| Peer { name, wall_ns }), ..ours })
+        let mut peers: [Box<dyn Contender + '_>; 1] = [Box::new(InProcess { name, work: peer })];
+        let mut measured = self.measure_against_all((bench, threads, items), work, bytes, &mut peers)?;
+        Ok(measured.remove(0))
     }
 
-    /// The measurement, and the peer's median.
-    fn interleaved<R, P>(
+    /// As [`Harness::measure`]; after each repetition every peer does the same in its own way and says how long it took. One
+    /// measurement for each peer, or one without a peer when there is none.
+    ///
+    /// # Errors
+    /// As [`Harness::measure`].
+    pub fn measure_against_all<R>(
+        &self,
+        (bench, threads, items): (&str, usize, Items),
+        work: impl FnMut() -> R,
+        bytes: impl Fn(&R) -> Vec<u8>,
+        peers: &mut [Box<dyn Contender + '_>],
+    ) -> Result<Vec<Measurement>, Unrepeatable> {
+        let (ours, walls) = self.interleaved(bench, threads, work, bytes, peers)?;
+        let ours = Measurement { items: Some(items), ..ours };
+        if peers.is_empty() {
+            return Ok(vec![ours]);
+        }
+        let named = peers.iter().zip(walls).map(|(peer, wall_ns)| Peer { name: peer.name(), wall_ns });
+        Ok(named.map(|peer| Measurement { peer: Some(peer), ..ours.clone() }).collect())
+    }
+
+    /// The measurement, and each peer's median.
+    fn interleaved<R>(
         &self,
         bench: &str,
         threads: usize,
         mut work: impl FnMut() -> R,
         bytes: impl Fn(&R) -> Vec<u8>,
-        mut peer: Option<&mut dyn FnMut() -> P>,
-    ) -> Result<(Measurement, Option<u64>), Unrepeatable> {
+        peers: &mut [Box<dyn Contender + '_>],
+    ) -> Result<(Measurement, Vec<u64>), Unrepeatable> {
         let digest = |result: &R| Digest::of_bytes(&bytes(result));
         let expected = digest(&work());
         let rss_before = rss_bytes();
         // Before the peer has run: what it takes is not ours.
         let peak = peak_rss_bytes();
-        if let Some(peer) = &mut peer {
-            black_box(peer());
-        }
+        peers.iter_mut().for_each(|peer| drop(peer.wall_ns(self.clock)));
         let mut walls = Vec::new();
-        let mut peer_walls = Vec::new();
+        let mut peer_walls = vec![Vec::new(); peers.len()];
         let mut total_ns = 0u64;
         while walls.len() < *self.budget.repetitions.start()
             || (walls.len() < *self.budget.repetitions.end() && total_ns < self.budget.wall_ns)
@@ -167,28 +232,26 @@ impl<'a> Harness<'a> {
             walls.push(wall_ns);
             total_ns += wall_ns;
             drop(result);
-            if let Some(peer) = &mut peer {
-                let started = self.clock.now_ns();
-                black_box(peer());
-                peer_walls.push(self.clock.now_ns() - started);
+            for (peer, walls) in peers.iter_mut().zip(&mut peer_walls) {
+                walls.push(peer.wall_ns(self.clock));
             }
         }
         walls.sort_unstable();
-        peer_walls.sort_unstable();
+        peer_walls.iter_mut().for_each(|walls| walls.sort_unstable());
         let delta = |before: u64| rss_bytes().unwrap_or(before).cast_signed() - before.cast_signed();
-        let peer_wall_ns = peer.is_some().then(|| nearest_rank(&peer_walls, 50));
         let measurement = Measurement {
             bench: bench.to_owned(),
             threads,
             wall_ns: nearest_rank(&walls, 50),
             wall_ns_p95: nearest_rank(&walls, 95),
             memory_delta_bytes: rss_before.map_or(0, delta),
-            peak_rss_bytes: if peer_wall_ns.is_some() { peak } else { peak_rss_bytes() }.unwrap_or(0),
+            peak_rss_bytes: if peers.is_empty() { peak_rss_bytes() } else { peak }.unwrap_or(0),
             result_digest: expected,
             items: None,
             peer: None,
+            peak: None,
         };
-        Ok((measurement, peer_wall_ns))
+        Ok((measurement, peer_walls.iter().map(|walls| nearest_rank(walls, 50)).collect()))
     }
 }
 
@@ -213,6 +276,9 @@ impl Measurement {
         if let Some(items) = &self.items {
             object["items"] = json!(items.count);
             object["item"] = json!(items.of);
+        }
+        if let (Some(items), Some(peak)) = (&self.items, self.peak) {
+            object["of_peak"] = json!(items.count as f64 / self.wall_ns.max(1) as f64 / peak);
         }
         if let Some(peer) = &self.peer {
             object["peer"] = json!(peer.name);
@@ -252,18 +318,18 @@ mod tests {
     fn a_peer_is_timed_beside_and_its_time_over_ours_is_the_ratio() {
         let clock = ManualClock::default();
         let harness = Harness::new(&clock, Budget { repetitions: 4..=4, wall_ns: 0 });
-        let order = std::cell::RefCell::new(String::new());
+        let order = std::sync::Mutex::new(String::new());
         let ours = || {
             clock.advance_ns(20);
-            order.borrow_mut().push('o');
+            order.lock().unwrap().push('o');
         };
         let theirs = || {
             clock.advance_ns(10);
-            order.borrow_mut().push('p');
+            order.lock().unwrap().push('p');
         };
         let items = Items { count: 3, of: "leaf" };
         let found = harness.measure_against(("x", 1, items), ours, |()| Vec::new(), "other", theirs).unwrap();
-        assert_eq!(*order.borrow(), "opopopopop");
+        assert_eq!(*order.lock().unwrap(), "opopopopop");
         assert_eq!((found.wall_ns, found.peer.as_ref().unwrap().wall_ns), (20, 10));
         let object = found.to_json();
         assert_eq!((&object["ratio"], &object["peer"]), (&json!(0.5), &json!("other")));

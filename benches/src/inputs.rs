@@ -3,9 +3,26 @@
 use bitproof_kernels::{Stream, StreamKey};
 use ndarray::Array2;
 
-/// M, K and N: a batch of the digits example through its two larger layers, then square products in and out of the caches.
-pub const MATMUL_SHAPES: [(usize, usize, usize); 4] =
-    [(64, 64, 128), (64, 128, 64), (256, 256, 256), (512, 512, 512)];
+/// M, K, N and form: squares in and out of the caches, layers of models, products of a backward pass, and one that meets every
+/// edge of tiles and blocks.
+pub const MATMUL_CASES: [((usize, usize, usize), &str); 13] = [
+    ((64, 64, 128), "nn"),
+    ((64, 784, 256), "nn"),
+    ((128, 128, 128), "nn"),
+    ((256, 256, 1024), "nn"),
+    ((512, 64, 512), "nn"),
+    ((512, 512, 512), "nn"),
+    ((301, 517, 1100), "nn"),
+    ((1024, 1024, 1024), "nn"),
+    ((2048, 2048, 2048), "nn"),
+    ((64, 784, 256), "nt"),
+    ((1024, 1024, 1024), "nt"),
+    ((256, 64, 784), "tn"),
+    ((1024, 1024, 1024), "tn"),
+];
+
+/// M, K and N of the Criterion benches.
+pub const MATMUL_SHAPES: [(usize, usize, usize); 3] = [(64, 64, 128), (256, 256, 256), (512, 512, 512)];
 
 /// Rows and classes: a batch of digits, and one of characters.
 pub const SOFTMAX_SHAPES: [(usize, usize); 2] = [(64, 10), (4096, 64)];

@@ -23,6 +23,7 @@
 mod areas;
 mod harness;
 pub mod inputs;
+pub mod peers;
 
 pub use areas::{areas, Area};
-pub use harness::{Budget, Harness, Items, Measurement, Peer, Unrepeatable};
+pub use harness::{Budget, Contender, Harness, InProcess, Items, Measurement, Peer, Unrepeatable};

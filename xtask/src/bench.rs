@@ -19,6 +19,9 @@ pub(crate) struct Arguments {
     /// Print one JSON object for each measurement.
     #[arg(long)]
     json: bool,
+    /// Measure other people's programs beside ours: crates, and numpy and torch where `scripts/peers/setup` put them.
+    #[arg(long)]
+    peers: bool,
     /// Keep the measurements under this name, in target/bench.
     #[arg(long, value_name = "NAME", value_parser = file_name)]
     save: Option<String>,
@@ -42,7 +45,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<Verdic
         None => None,
     };
     let mut child = Command::new("cargo")
-        .args(["run", "--release", "--package", "bitproof-benches", "--bin", "bench", "--"])
+        .args(["run", "--release", "--package", "bitproof-benches", "--bin", "bench"])
+        .args(if arguments.peers { &["--features", "peers", "--", "--peers"][..] } else { &["--"] })
         .args(&arguments.areas)
         .current_dir(&workspace.root)
         .stdout(Stdio::piped())
@@ -150,6 +154,13 @@ impl Measurement {
             format!("  {:.2}x against {name}{other}", self.ratio(before))
         });
         let each = match (self.object["items"].as_f64(), self.object["item"].as_str()) {
+            (Some(items), Some(rate @ ("flop" | "byte"))) if items > 0.0 => {
+                let unit = if rate == "flop" { "GFLOP/s" } else { "GB/s" };
+                let of_peak = self.object["of_peak"]
+                    .as_f64()
+                    .map_or_else(String::new, |of| format!(", {of:.2} of the peak"));
+                format!("  {:.1} {unit}{of_peak}", items / self.wall_ns.max(1) as f64)
+            }
             (Some(items), Some(item)) if items > 0.0 => {
                 format!("  {:.3} ns a {item}", self.wall_ns as f64 / items)
             }

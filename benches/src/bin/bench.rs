@@ -3,11 +3,17 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use bitproof_benches::peers::Python;
 use bitproof_benches::{areas, Area, Budget, Harness};
 use bitproof_telemetry::SystemMonotonic;
 
 fn main() -> ExitCode {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let (options, wanted): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
+    let ask_peers = options.iter().any(|option| option == "--peers");
+    if let Some(option) = options.iter().find(|option| *option != "--peers") {
+        return fail(2, &format!("no option {option}; there is --peers"));
+    }
     let known: Vec<&str> = areas().iter().map(|area| area.name).collect();
     if let Some(name) = wanted.iter().find(|name| !known.contains(&name.as_str())) {
         return fail(2, &format!("no area {name:?}; there are: {}", known.join(", ")));
@@ -17,7 +23,14 @@ fn main() -> ExitCode {
         .filter(|area| wanted.is_empty() || wanted.iter().any(|name| area.name == name))
         .collect();
     let clock = SystemMonotonic::new();
-    let harness = Harness::new(&clock, Budget::default());
+    let mut harness = Harness::new(&clock, Budget::default());
+    if ask_peers {
+        let (found, absent) = Python::start();
+        for name in absent {
+            let _ = writeln!(io::stderr(), "SKIPPED: {name} is not installed (scripts/peers/setup)");
+        }
+        harness = harness.asking_peers(found);
+    }
     for area in chosen {
         let mut written = Ok(());
         let measured = area.run(&harness, |measurement| {
