@@ -30,6 +30,16 @@ pub enum KernelError {
         /// Number of classes, which is the number of columns of the logits.
         classes: usize,
     },
+    /// A row is asked for that the matrix does not have.
+    #[error("row {row}, asked for at position {at}, is out of range; there are {rows} rows, counted from 0")]
+    RowOutOfRange {
+        /// Position in the list of rows, from 0.
+        at: usize,
+        /// The row asked for.
+        row: u32,
+        /// Number of rows of the matrix.
+        rows: usize,
+    },
     /// The result would have more elements than memory can address.
     #[error("{kernel}: a result of {rows} by {columns} elements does not fit into memory")]
     SizeOverflow {

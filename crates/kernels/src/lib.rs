@@ -35,7 +35,9 @@
 #[cfg(target_arch = "aarch64")]
 mod arm;
 mod batch;
+mod broadcast;
 mod error;
+mod gather;
 mod init;
 mod isa;
 mod loss;
@@ -43,6 +45,7 @@ mod matmul;
 mod nan;
 mod optim;
 mod peak;
+mod prefetch;
 mod reduce;
 mod relu;
 mod shuffle;
@@ -54,16 +57,23 @@ mod threads;
 mod x86;
 
 pub use batch::{Batches, LastBatch};
+pub use broadcast::{
+    add_relu_into, add_relu_into_with, add_to_residual, add_to_residual_with, axpy_in_place, axpy_in_place_with,
+    binary_in_place, binary_in_place_with, binary_into, binary_into_with, broadcast_shape, scale_in_place,
+    sum_to_shape_into, Binary,
+};
 pub use error::KernelError;
-pub use init::kaiming_uniform;
+pub use gather::gather_rows_into;
+pub use init::{kaiming_normal, kaiming_uniform, normal};
 pub use isa::{Isa, IsaError};
 pub use loss::{log_softmax, softmax_cross_entropy};
 pub use matmul::{matmul, matmul_into, matmul_into_with, Start};
 pub use nan::{canonical_nan, canonicalise};
 pub use optim::{adamw_step, sgd_step, AdamW, BiasCorrection, Sgd};
 pub use peak::fused_multiply_add_peak;
+pub use prefetch::PrefetchBatches;
 pub use reduce::{argmax, argmax_rows, max, mean, sum, sum_axis0, sum_f64};
-pub use relu::{relu_grad_into, relu_into};
+pub use relu::{relu_grad_into, relu_grad_into_with, relu_into, relu_into_with};
 pub use shuffle::{permutation, shuffle};
 pub use spec::elementary;
 pub use stream::{Stream, StreamKey};

@@ -1,15 +1,21 @@
-use crate::error::{same_length, KernelError};
+use crate::broadcast;
+use crate::error::KernelError;
+use crate::isa::Isa;
 
 /// `out[i] = x[i] ≤ 0 ? +0 : x[i]`. NaN passes through; `−0` becomes `+0`.
 ///
 /// # Errors
 /// [`KernelError::ShapeMismatch`] if the lengths differ.
 pub fn relu_into(x: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
-    same_length("relu", ("x", x.len()), ("out", out.len()))?;
-    for (out, &x) in out.iter_mut().zip(x) {
-        *out = if x <= 0.0 { 0.0 } else { x };
-    }
-    Ok(())
+    relu_into_with(Isa::get(), x, out)
+}
+
+/// [`relu_into`] on a chosen instruction set. The bits are the same; this is how tests show it.
+///
+/// # Errors
+/// As [`relu_into`].
+pub fn relu_into_with(isa: Isa, x: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
+    broadcast::relu(isa, x, out)
 }
 
 /// `dx[i] = x[i] ≤ 0 ? +0 : dy[i]`, the gradient of [`relu_into`]. `x` may be its input or its output: the result is the same.
@@ -17,12 +23,15 @@ pub fn relu_into(x: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
 /// # Errors
 /// [`KernelError::ShapeMismatch`] if the lengths differ.
 pub fn relu_grad_into(x: &[f32], dy: &[f32], dx: &mut [f32]) -> Result<(), KernelError> {
-    same_length("relu_grad", ("x", x.len()), ("dy", dy.len()))?;
-    same_length("relu_grad", ("x", x.len()), ("dx", dx.len()))?;
-    for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
-        *dx = if x <= 0.0 { 0.0 } else { dy };
-    }
-    Ok(())
+    relu_grad_into_with(Isa::get(), x, dy, dx)
+}
+
+/// [`relu_grad_into`] on a chosen instruction set.
+///
+/// # Errors
+/// As [`relu_grad_into`].
+pub fn relu_grad_into_with(isa: Isa, x: &[f32], dy: &[f32], dx: &mut [f32]) -> Result<(), KernelError> {
+    broadcast::relu_grad(isa, x, dy, dx)
 }
 
 #[cfg(test)]

@@ -65,6 +65,11 @@ impl Stream {
         self.position
     }
 
+    /// This stream after `words` more words, which are not drawn.
+    pub(crate) fn ahead(&self, words: u64) -> Stream {
+        Stream::at(self.key, self.position.wrapping_add(words))
+    }
+
     /// The next word.
     pub fn next_u32(&mut self) -> u32 {
         let word = (self.position % 4) as usize;
