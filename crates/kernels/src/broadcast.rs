@@ -39,16 +39,17 @@ pub enum Binary {
 /// [`KernelError::ShapeMismatch`] with both shapes.
 pub fn broadcast_shape(a: &[usize], b: &[usize]) -> Result<Vec<usize>, KernelError> {
     let rank = a.len().max(b.len());
-    (0..rank).map(|axis| common(length(a, rank, axis), length(b, rank, axis))).collect::<Option<_>>().ok_or_else(
-        || KernelError::ShapeMismatch {
+    (0..rank)
+        .map(|axis| common(length(a, rank, axis), length(b, rank, axis)))
+        .collect::<Option<_>>()
+        .ok_or_else(|| KernelError::ShapeMismatch {
             kernel: "broadcast",
             left_name: "a",
             left: a.to_vec(),
             right_name: "b",
             right: b.to_vec(),
             rule: "from the last axis backwards, lengths must be equal or one of them 1",
-        },
-    )
+        })
 }
 
 /// The length of the axis of a shape, seen as one of `rank` axes.

@@ -58,9 +58,9 @@ mod x86;
 
 pub use batch::{Batches, LastBatch};
 pub use broadcast::{
-    add_relu_into, add_relu_into_with, add_to_residual, add_to_residual_with, axpy_in_place, axpy_in_place_with,
-    binary_in_place, binary_in_place_with, binary_into, binary_into_with, broadcast_shape, scale_in_place,
-    sum_to_shape_into, Binary,
+    add_relu_into, add_relu_into_with, add_to_residual, add_to_residual_with, axpy_in_place,
+    axpy_in_place_with, binary_in_place, binary_in_place_with, binary_into, binary_into_with,
+    broadcast_shape, scale_in_place, sum_to_shape_into, Binary,
 };
 pub use error::KernelError;
 pub use gather::gather_rows_into;

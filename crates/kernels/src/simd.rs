@@ -284,3 +284,6 @@ impl<V: F64Lanes> F64Lanes for Pair<V> {
         self.1.narrow(high);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,4 +5,5 @@ pub(crate) mod broadcast;
 pub mod elementary;
 pub(crate) mod fma;
 pub(crate) mod matmul;
+pub(crate) mod normal;
 mod tables;

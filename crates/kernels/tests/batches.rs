@@ -24,7 +24,16 @@ fn delay(turns: u32) {
 
 #[test]
 fn the_order_is_that_of_the_plain_iterator() {
-    for (rows, ahead, first) in [(0, 1, 0), (5, 1, 0), (7, 3, 0), (1000, 1, 0), (1000, 4, 0), (1000, 999, 0), (1000, 2, 90), (20, 2, 9)] {
+    for (rows, ahead, first) in [
+        (0, 1, 0),
+        (5, 1, 0),
+        (7, 3, 0),
+        (1000, 1, 0),
+        (1000, 4, 0),
+        (1000, 999, 0),
+        (1000, 2, 90),
+        (20, 2, 9),
+    ] {
         let batches = batches(rows);
         let expected: Vec<Vec<u32>> = batches.iter().skip(first).map(<[u32]>::to_vec).collect();
         let make = |rows: &[u32]| {
@@ -75,7 +84,10 @@ fn a_drop_in_the_middle_ends_the_thread() {
         let made_now = made.load(Ordering::SeqCst);
         assert_eq!(dropped.load(Ordering::SeqCst), made_now);
         assert_eq!((Arc::strong_count(&made), Arc::strong_count(&dropped)), (1, 1));
-        assert!((taken..=taken + 4).contains(&made_now), "{made_now} items for {taken} taken: the queue is bounded");
+        assert!(
+            (taken..=taken + 4).contains(&made_now),
+            "{made_now} items for {taken} taken: the queue is bounded"
+        );
     }
 }
 

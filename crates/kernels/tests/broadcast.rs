@@ -2,9 +2,9 @@
 //! and number of threads.
 
 use bitproof_kernels::{
-    add_relu_into_with, add_to_residual_with, axpy_in_place_with, binary_in_place_with, binary_into, binary_into_with,
-    broadcast_shape, relu_grad_into_with, relu_into_with, scale_in_place, sum, sum_to_shape_into, with_threads, Binary,
-    Isa, KernelError,
+    add_relu_into_with, add_to_residual_with, axpy_in_place_with, binary_in_place_with, binary_into,
+    binary_into_with, broadcast_shape, relu_grad_into_with, relu_into_with, scale_in_place, sum,
+    sum_to_shape_into, with_threads, Binary, Isa, KernelError,
 };
 use ndarray::{array, s, Array1, Array2, ArrayD, ArrayViewD, Axis, IxDyn, Slice};
 use proptest::prelude::*;
@@ -85,7 +85,8 @@ struct Laid {
 impl Laid {
     fn new(shape: &[usize], layout: u32, seed: u64) -> Laid {
         let mut state = seed;
-        let mut held: Vec<usize> = shape.iter().enumerate().map(|(axis, n)| n * Laid::step(layout, axis)).collect();
+        let mut held: Vec<usize> =
+            shape.iter().enumerate().map(|(axis, n)| n * Laid::step(layout, axis)).collect();
         if layout & 1 == 1 {
             held.reverse();
         }
@@ -131,7 +132,12 @@ fn check(shape: &[usize], drop: [u32; 2], layouts: [u32; 3], seed: u64) {
     // An operand lacks leading axes, and some of its axes have length 1.
     let operand = |drop: u32| -> Vec<usize> {
         let missing = (drop as usize >> 8) % (shape.len() + 1);
-        shape.iter().enumerate().skip(missing).map(|(axis, &n)| if drop >> axis & 1 == 1 { 1 } else { n }).collect()
+        shape
+            .iter()
+            .enumerate()
+            .skip(missing)
+            .map(|(axis, &n)| if drop >> axis & 1 == 1 { 1 } else { n })
+            .collect()
     };
     let (a_shape, b_shape) = (operand(drop[0]), operand(drop[1]));
     let result = broadcast_shape(&a_shape, &b_shape).unwrap();
@@ -139,13 +145,16 @@ fn check(shape: &[usize], drop: [u32; 2], layouts: [u32; 3], seed: u64) {
     let b = Laid::new(&b_shape, layouts[1], seed ^ 1);
     let held = Laid::new(&result, layouts[2], seed ^ 2);
     type Definition<'a> = &'a dyn Fn(f32, f32, f32) -> f32;
-    let compare = |name: &str, definition: Definition<'_>, run: &dyn Fn(Isa, &mut Laid) -> Result<(), KernelError>| {
+    let compare = |name: &str,
+                   definition: Definition<'_>,
+                   run: &dyn Fn(Isa, &mut Laid) -> Result<(), KernelError>| {
         let mut expected = held.view().to_owned();
         loops(&a.view(), &b.view(), &mut expected, definition);
         for isa in Isa::available() {
             let mut out = Laid::new(&result, layouts[2], seed ^ 2);
             run(isa, &mut out).unwrap();
-            let at = format!("{name} on {}: {a_shape:?} and {b_shape:?} to {result:?}, {layouts:?}", isa.name());
+            let at =
+                format!("{name} on {}: {a_shape:?} and {b_shape:?} to {result:?}, {layouts:?}", isa.name());
             assert_eq!(bits(&out.view()), bits(&expected), "{at}");
             // Only the elements of the view may have changed.
             out.view_mut().assign(&held.view());
@@ -254,7 +263,8 @@ fn the_number_of_threads_changes_no_bit() {
 
 #[test]
 fn zeros_and_nan_follow_the_rule() {
-    let (a, b) = (array![-0.0f32, 0.0, f32::NAN, 1.0, f32::INFINITY], array![0.0f32, -0.0, 1.0, f32::NAN, 1.0]);
+    let (a, b) =
+        (array![-0.0f32, 0.0, f32::NAN, 1.0, f32::INFINITY], array![0.0f32, -0.0, 1.0, f32::NAN, 1.0]);
     let of = |op| {
         let mut out = Array1::zeros(5);
         binary_into(op, a.view(), b.view(), out.view_mut()).unwrap();
@@ -299,7 +309,9 @@ fn scaling_multiplies() {
 fn gradients_are_sums_of_what_was_repeated() {
     let gradient = Laid::new(&[5, 4, 33], 0, 12);
     let plain = gradient.data.mapv(|x| if x.is_finite() { x } else { 1.0 });
-    for shape in [vec![], vec![1], vec![33], vec![4, 1], vec![1, 4, 33], vec![5, 1, 1], vec![5, 1, 33], vec![5, 4, 33]] {
+    for shape in
+        [vec![], vec![1], vec![33], vec![4, 1], vec![1, 4, 33], vec![5, 1, 1], vec![5, 1, 33], vec![5, 4, 33]]
+    {
         for layout in 0..2 {
             let view = if layout == 0 { plain.view() } else { plain.slice(s![.., .., ..;-1]).into_dyn() };
             let mut out = ArrayD::from_elem(IxDyn(&shape), 7.0);
@@ -331,7 +343,9 @@ fn shapes_are_checked() {
     let (a, b) = (Array2::<f32>::zeros((2, 3)), Array1::<f32>::zeros(3));
     let mut out = Array2::from_elem((3, 3), 7.0);
     let refusal = binary_into(Binary::Add, a.view(), b.view(), out.view_mut()).unwrap_err();
-    assert!(matches!(refusal, KernelError::ShapeMismatch { left, right, .. } if left == [2, 3] && right == [3, 3]));
+    assert!(
+        matches!(refusal, KernelError::ShapeMismatch { left, right, .. } if left == [2, 3] && right == [3, 3])
+    );
     assert!(binary_in_place_with(Isa::get(), Binary::Add, out.view_mut(), a.view()).is_err());
     assert!(sum_to_shape_into(a.view(), out.view_mut()).is_err());
     assert_eq!(out, Array2::from_elem((3, 3), 7.0), "a refused operation writes nothing");

@@ -6,7 +6,8 @@
 
 use bitproof_kernels::{
     adamw_step, canonical_nan, elementary, log_softmax, matmul, mean, permutation, relu_into, sgd_step,
-    softmax_cross_entropy, sum, sum_axis0, sum_f64, with_threads, AdamW, BiasCorrection, Sgd, Stream, StreamKey,
+    softmax_cross_entropy, sum, sum_axis0, sum_f64, with_threads, AdamW, BiasCorrection, Sgd, Stream,
+    StreamKey,
 };
 use ndarray::{s, Array2};
 

@@ -49,6 +49,7 @@ const LAYERS: &[Layer] = &[
     ),
     ("bitproof-benches", &["bitproof-core-ledger", "bitproof-kernels", "bitproof-telemetry"]),
     ("bitproof-embed-ledger", &["bitproof-core-ledger"]),
+    ("bitproof-embed-kernels", &["bitproof-kernels"]),
     ("xtask", &[]),
 ];
 

@@ -96,12 +96,30 @@ impl<P: Pointwise> Pointwise for InPlace<P> {
 macro_rules! with_pointwise {
     ($op:expr, |$f:ident| $call:expr) => {
         match $op {
-            Binary::Add => { let $f = pointwise::Add; $call }
-            Binary::Sub => { let $f = pointwise::Sub; $call }
-            Binary::Mul => { let $f = pointwise::Mul; $call }
-            Binary::Div => { let $f = pointwise::Div; $call }
-            Binary::Max => { let $f = pointwise::Max; $call }
-            Binary::Min => { let $f = pointwise::Min; $call }
+            Binary::Add => {
+                let $f = pointwise::Add;
+                $call
+            }
+            Binary::Sub => {
+                let $f = pointwise::Sub;
+                $call
+            }
+            Binary::Mul => {
+                let $f = pointwise::Mul;
+                $call
+            }
+            Binary::Div => {
+                let $f = pointwise::Div;
+                $call
+            }
+            Binary::Max => {
+                let $f = pointwise::Max;
+                $call
+            }
+            Binary::Min => {
+                let $f = pointwise::Min;
+                $call
+            }
         }
     };
 }

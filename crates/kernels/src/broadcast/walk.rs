@@ -2,7 +2,8 @@
 //! are divided over threads.
 
 use ndarray::{
-    ArrayView1, ArrayView3, ArrayViewD, ArrayViewMut1, ArrayViewMut3, ArrayViewMutD, Axis, Dimension, Ix3, IxDyn,
+    ArrayView1, ArrayView3, ArrayViewD, ArrayViewMut1, ArrayViewMut3, ArrayViewMutD, Axis, Dimension, Ix3,
+    IxDyn,
 };
 
 use super::pointwise::Pointwise;
@@ -168,7 +169,11 @@ impl<P: Pointwise> Vectorized for Rows<'_, P> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let f = self.f;
-        walk(self.block, #[inline(always)] |out, a, b| in_lanes(simd, f, out, a, b));
+        walk(
+            self.block,
+            #[inline(always)]
+            |out, a, b| in_lanes(simd, f, out, a, b),
+        );
     }
 }
 
@@ -292,7 +297,8 @@ fn lanes<S: Simd, P: Pointwise>(simd: S, f: P, out: &mut [f32], a: impl Source, 
     }
     let rest = &mut out[from..];
     if !rest.is_empty() {
-        let value = f.lanes(simd, simd.load_partial(rest), a.load_partial(simd, from), b.load_partial(simd, from));
+        let value =
+            f.lanes(simd, simd.load_partial(rest), a.load_partial(simd, from), b.load_partial(simd, from));
         value.store_partial(rest);
     }
 }

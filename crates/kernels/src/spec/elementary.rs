@@ -111,7 +111,7 @@ fn log_parts(x: f64) -> (f64, f64) {
 }
 
 /// `q₀ + x (q₁ + x (q₂ + …))`.
-fn horner<const N: usize>(x: f64, q: &[f64; N]) -> f64 {
+pub(super) fn horner<const N: usize>(x: f64, q: &[f64; N]) -> f64 {
     let mut value = q[N - 1];
     for coefficient in q[..N - 1].iter().rev() {
         value = value * x + coefficient;
