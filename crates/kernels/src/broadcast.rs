@@ -101,7 +101,6 @@ pub fn binary_into_with<A: Dimension, B: Dimension, C: Dimension>(
     b: ArrayView<'_, f32, B>,
     out: ArrayViewMut<'_, f32, C>,
 ) -> Result<(), KernelError> {
-    let (a, b, out) = (a.into_dyn(), b.into_dyn(), out.into_dyn());
     with_pointwise!(op, |f| binary(isa, "binary", f, a, b, out))
 }
 
@@ -127,7 +126,6 @@ pub fn binary_in_place_with<B: Dimension, C: Dimension>(
     out: ArrayViewMut<'_, f32, C>,
     b: ArrayView<'_, f32, B>,
 ) -> Result<(), KernelError> {
-    let (out, b) = (out.into_dyn(), b.into_dyn());
     with_pointwise!(op, |f| unary(isa, "binary_in_place", InPlace(f), ("b", b), out))
 }
 
@@ -159,7 +157,7 @@ pub fn axpy_in_place_with<A: Dimension, C: Dimension>(
     x: ArrayView<'_, f32, A>,
     y: ArrayViewMut<'_, f32, C>,
 ) -> Result<(), KernelError> {
-    unary(isa, "axpy", Axpy(alpha), ("x", x.into_dyn()), y.into_dyn())
+    unary(isa, "axpy", Axpy(alpha), ("x", x), y)
 }
 
 /// `out[i] = relu(a[i] + b[i])` in one pass: the bits of [`Binary::Add`] and [`relu_into`](crate::relu_into), broadcast as there.
@@ -184,7 +182,7 @@ pub fn add_relu_into_with<A: Dimension, B: Dimension, C: Dimension>(
     b: ArrayView<'_, f32, B>,
     out: ArrayViewMut<'_, f32, C>,
 ) -> Result<(), KernelError> {
-    binary(isa, "add_relu", AddRelu, a.into_dyn(), b.into_dyn(), out.into_dyn())
+    binary(isa, "add_relu", AddRelu, a, b, out)
 }
 
 /// `out[i] = (a[i] + b[i]) + out[i]` in one pass: a layer's output and its bias onto the residual. `a` and `b` are broadcast to
@@ -210,7 +208,7 @@ pub fn add_to_residual_with<A: Dimension, B: Dimension, C: Dimension>(
     b: ArrayView<'_, f32, B>,
     out: ArrayViewMut<'_, f32, C>,
 ) -> Result<(), KernelError> {
-    binary(isa, "add_to_residual", AddToSum, a.into_dyn(), b.into_dyn(), out.into_dyn())
+    binary(isa, "add_to_residual", AddToSum, a, b, out)
 }
 
 /// The gradient of broadcasting: `out[j]` is [`sum`] of the elements of `gradient` that `out[j]` was repeated to, in row-major
@@ -258,21 +256,37 @@ pub fn sum_to_shape_into<A: Dimension, C: Dimension>(
 /// `out[i] = relu(x[i])` for slices of one length.
 pub(crate) fn relu(isa: Isa, x: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
     same_length("relu", ("x", x.len()), ("out", out.len()))?;
-    unary(isa, "relu", Relu, ("x", flat(x)), ArrayViewMut::from(out).into_dyn())
+    unary(isa, "relu", Relu, ("x", ArrayView::from(x)), ArrayViewMut::from(out))
 }
 
 /// `dx[i] = x[i] ≤ 0 ? +0 : dy[i]` for slices of one length.
 pub(crate) fn relu_grad(isa: Isa, x: &[f32], dy: &[f32], dx: &mut [f32]) -> Result<(), KernelError> {
     same_length("relu_grad", ("x", x.len()), ("dy", dy.len()))?;
     same_length("relu_grad", ("x", x.len()), ("dx", dx.len()))?;
-    binary(isa, "relu_grad", ReluGrad, flat(x), flat(dy), ArrayViewMut::from(dx).into_dyn())
+    binary(isa, "relu_grad", ReluGrad, ArrayView::from(x), ArrayView::from(dy), ArrayViewMut::from(dx))
 }
 
-fn flat(values: &[f32]) -> ArrayViewD<'_, f32> {
-    ArrayView::from(values).into_dyn()
+fn binary<P: Pointwise, A: Dimension, B: Dimension, C: Dimension>(
+    isa: Isa,
+    kernel: &'static str,
+    f: P,
+    a: ArrayView<'_, f32, A>,
+    b: ArrayView<'_, f32, B>,
+    mut out: ArrayViewMut<'_, f32, C>,
+) -> Result<(), KernelError> {
+    let shape = out.shape();
+    let has_rank = a.ndim().max(b.ndim()) == shape.len();
+    if has_rank && (a.shape() == shape || b.shape() == shape) {
+        if let (Some(a), Some(b)) = (walk::repeated(&a, shape), walk::repeated(&b, shape)) {
+            if out.as_slice_mut().is_some_and(|out| walk::apply_flat(isa, f, out, a, b)) {
+                return Ok(());
+            }
+        }
+    }
+    binary_strided(isa, kernel, f, a.into_dyn(), b.into_dyn(), out.into_dyn())
 }
 
-fn binary<P: Pointwise>(
+fn binary_strided<P: Pointwise>(
     isa: Isa,
     kernel: &'static str,
     f: P,
@@ -304,7 +318,23 @@ fn binary<P: Pointwise>(
     Ok(())
 }
 
-fn unary<P: Pointwise>(
+fn unary<P: Pointwise, A: Dimension, C: Dimension>(
+    isa: Isa,
+    kernel: &'static str,
+    f: P,
+    (name, a): (&'static str, ArrayView<'_, f32, A>),
+    mut out: ArrayViewMut<'_, f32, C>,
+) -> Result<(), KernelError> {
+    let fits = a.ndim() <= out.ndim();
+    if let Some(a) = walk::repeated(&a, out.shape()).filter(|_| fits) {
+        if out.as_slice_mut().is_some_and(|out| walk::apply_flat(isa, f, out, a, &[0.0])) {
+            return Ok(());
+        }
+    }
+    unary_strided(isa, kernel, f, (name, a.into_dyn()), out.into_dyn())
+}
+
+fn unary_strided<P: Pointwise>(
     isa: Isa,
     kernel: &'static str,
     f: P,

@@ -2,14 +2,94 @@
 //! are divided over threads.
 
 use ndarray::{
-    ArrayView1, ArrayView3, ArrayViewD, ArrayViewMut1, ArrayViewMut3, ArrayViewMutD, Axis, Dimension, Ix3,
-    IxDyn,
+    ArrayView, ArrayView1, ArrayView3, ArrayViewD, ArrayViewMut1, ArrayViewMut3, ArrayViewMutD, Axis,
+    Dimension, Ix3, IxDyn,
 };
 
 use super::pointwise::Pointwise;
 use crate::isa::Isa;
 use crate::simd::{F32Lanes, Simd, Vectorized};
-use crate::threads::{with_float_defaults, worth};
+use crate::threads::{each_chunk, with_float_defaults, worth};
+
+/// Elements below which waking a thread costs more than it saves.
+const WORTH_A_THREAD: usize = 1 << 17;
+
+/// The elements of an operand, row-major, if they are repeated as a whole to fill an array of that shape.
+#[inline]
+pub(super) fn repeated<'a, D: Dimension>(
+    operand: &ArrayView<'a, f32, D>,
+    shape: &[usize],
+) -> Option<&'a [f32]> {
+    let own = operand.shape();
+    let own = &own[own.iter().take_while(|&&length| length == 1).count()..];
+    if shape.ends_with(own) {
+        return operand.to_slice();
+    }
+    None
+}
+
+/// [`apply`] where everything is row-major and each operand is repeated as a whole; whether that could be done.
+pub(super) fn apply_flat<P: Pointwise>(isa: Isa, f: P, out: &mut [f32], a: &[f32], b: &[f32]) -> bool {
+    let length = |operand: &[f32]| if operand.len() == 1 { out.len() } else { operand.len() };
+    let row = length(a).min(length(b));
+    if [a, b].iter().any(|operand| ![row, out.len()].contains(&length(operand))) {
+        return false;
+    }
+    if out.is_empty() {
+        return true;
+    }
+    let total = out.len();
+    // Whole rows, or whole cache lines where there is but one row.
+    let grain = if row < total { row } else { 16 };
+    let chunk = total.div_ceil(worth(total, WORTH_A_THREAD)).next_multiple_of(grain);
+    each_chunk(out, chunk, &|index, out| {
+        let count = out.len();
+        let part = |whole| if whole == total { index * chunk..index * chunk + count } else { 0..whole };
+        let flat = Flat { f, row, out, a: &a[part(a.len())], b: &b[part(b.len())] };
+        if let Err(flat) = isa.vectorize(flat) {
+            let f = flat.f;
+            flat.each_row(|out, a, b| each_scalar(f, out, a, b));
+        }
+    });
+    true
+}
+
+struct Flat<'a, P> {
+    f: P,
+    /// How many elements lie between the places where an operand begins anew.
+    row: usize,
+    out: &'a mut [f32],
+    a: &'a [f32],
+    b: &'a [f32],
+}
+
+impl<P> Flat<'_, P> {
+    #[inline(always)]
+    fn each_row(self, work: impl Fn(&mut [f32], Row<'_>, Row<'_>)) {
+        for (index, out) in self.out.chunks_mut(self.row).enumerate() {
+            work(out, Row::number(self.a, index, self.row), Row::number(self.b, index, self.row));
+        }
+    }
+}
+
+impl<P: Pointwise> Vectorized for Flat<'_, P> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let f = self.f;
+        self.each_row(
+            #[inline(always)]
+            |out, a, b| in_lanes(simd, f, out, a, b),
+        );
+    }
+}
+
+#[inline(always)]
+fn each_scalar<P: Pointwise>(f: P, out: &mut [f32], a: Row<'_>, b: Row<'_>) {
+    for (index, out) in out.iter_mut().enumerate() {
+        *out = f.scalar(*out, a.at(index), b.at(index));
+    }
+}
 
 /// `out = f(out, a, b)` for each element. `a` and `b` have the shape of `out` already, by strides of 0 where they are repeated.
 pub(super) fn apply<P: Pointwise>(
@@ -19,8 +99,6 @@ pub(super) fn apply<P: Pointwise>(
     a: ArrayViewD<'_, f32>,
     b: ArrayViewD<'_, f32>,
 ) {
-    /// Elements below which waking a thread costs more than it saves.
-    const WORTH_A_THREAD: usize = 1 << 17;
     if out.is_empty() {
         return;
     }
@@ -151,11 +229,7 @@ fn divide<P: Pointwise>(
 
 fn rows<P: Pointwise>(isa: Isa, f: P, block: Block<'_>) {
     if let Err(Rows { f, block }) = isa.vectorize(Rows { f, block }) {
-        walk(block, |out, a, b| {
-            for (index, out) in out.iter_mut().enumerate() {
-                *out = f.scalar(*out, a.at(index), b.at(index));
-            }
-        });
+        walk(block, |out, a, b| each_scalar(f, out, a, b));
     }
 }
 
@@ -202,15 +276,27 @@ fn in_pieces(
 ) {
     let chunks = a.axis_chunks_iter(Axis(0), PIECE).zip(b.axis_chunks_iter(Axis(0), PIECE));
     for (mut out, (a, b)) in out.axis_chunks_iter_mut(Axis(0), PIECE).zip(chunks) {
-        let mut held = [[0.0; PIECE]; 3];
-        let [old, left, right] = &mut held;
-        let count = out.len();
-        old.iter_mut().zip(&out).for_each(|(to, from)| *to = *from);
-        left.iter_mut().zip(&a).for_each(|(to, from)| *to = *from);
-        right.iter_mut().zip(&b).for_each(|(to, from)| *to = *from);
-        row(&mut old[..count], Row::Elements(&left[..count]), Row::Elements(&right[..count]));
-        out.iter_mut().zip(old).for_each(|(to, from)| *to = *from);
+        let (mut left, mut right) = ([0.0; PIECE], [0.0; PIECE]);
+        let (a, b) = (side_by_side(&a, &mut left), side_by_side(&b, &mut right));
+        if let Some(out) = out.as_slice_mut() {
+            row(out, a, b);
+            continue;
+        }
+        let mut held = [0.0; PIECE];
+        let held = &mut held[..out.len()];
+        held.iter_mut().zip(&out).for_each(|(to, from)| *to = *from);
+        row(held, a, b);
+        out.iter_mut().zip(held).for_each(|(to, from)| *to = *from);
     }
+}
+
+/// The elements where they are, or copied to `held`.
+#[inline(always)]
+fn side_by_side<'a>(elements: &ArrayView1<'a, f32>, held: &'a mut [f32; PIECE]) -> Row<'a> {
+    Row::of(elements).unwrap_or_else(|| {
+        held.iter_mut().zip(elements).for_each(|(to, from)| *to = *from);
+        Row::Elements(&held[..elements.len()])
+    })
 }
 
 /// A row of an operand.
@@ -228,6 +314,16 @@ impl<'a> Row<'a> {
             return row.first().map(|&x| Row::Same(x));
         }
         row.to_slice().map(Row::Elements)
+    }
+
+    /// Row `index` of a whole, or the same again where the whole is one row; one element stands for a row of it.
+    #[inline(always)]
+    fn number(whole: &'a [f32], index: usize, row: usize) -> Row<'a> {
+        match whole {
+            &[x] => Row::Same(x),
+            _ if whole.len() <= row => Row::Elements(whole),
+            _ => Row::Elements(&whole[index * row..(index * row + row).min(whole.len())]),
+        }
     }
 
     #[inline(always)]
