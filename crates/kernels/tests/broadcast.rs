@@ -155,7 +155,7 @@ fn check(shape: &[usize], drop: [u32; 2], layouts: [u32; 3], seed: u64) {
             run(isa, &mut out).unwrap();
             let at =
                 format!("{name} on {}: {a_shape:?} and {b_shape:?} to {result:?}, {layouts:?}", isa.name());
-            assert_eq!(bits(&out.view()), bits(&expected), "{at}");
+            assert_eq!(bits(out.view()), bits(&expected), "{at}");
             // Only the elements of the view may have changed.
             out.view_mut().assign(&held.view());
             assert_eq!(bits(&out.data), bits(&held.data), "gaps after {at}");

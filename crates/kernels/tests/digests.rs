@@ -4,12 +4,14 @@
 //! After a change that moves [`SPEC`](bitproof_kernels::SPEC): `cargo test -p bitproof-kernels --test digests -- --ignored
 //! --nocapture`, and the lines between the marks go into `digests.txt`.
 
+use std::collections::BTreeSet;
+
 use bitproof_kernels::{
-    adamw_step, canonical_nan, elementary, log_softmax, matmul, mean, permutation, relu_into, sgd_step,
-    softmax_cross_entropy, sum, sum_axis0, sum_f64, with_threads, AdamW, BiasCorrection, Sgd, Stream,
-    StreamKey,
+    adamw_step, axpy_in_place, binary_into, canonical_nan, elementary, log_softmax, matmul, mean, normal,
+    permutation, relu_into, sgd_step, softmax_cross_entropy, sum, sum_axis0, sum_f64, with_threads, AdamW,
+    BiasCorrection, Binary, Sgd, Stream, StreamKey,
 };
-use ndarray::{s, Array2};
+use ndarray::{s, Array2, ArrayView1, ArrayViewMut1};
 
 const RECORDED: &str = include_str!("digests.txt");
 
@@ -28,7 +30,8 @@ fn outputs_have_the_recorded_bits() {
 fn print_the_digests() {
     let lines: Vec<String> = digests().iter().map(|(name, digest)| line(name, *digest)).collect();
     println!("--- digests.txt\n{}\n---", lines.join("\n"));
-    assert_eq!(lines.len(), RECORDED.lines().count(), "a call was added or taken out");
+    let distinct: BTreeSet<&str> = lines.iter().map(|line| &line[..16]).collect();
+    assert_eq!(distinct.len(), lines.len(), "two calls have the same output, so one of them shows nothing");
 }
 
 /// The negative control: one bit of one element, a zero's sign or the order of two elements changes the digest; a NaN's payload
@@ -79,7 +82,8 @@ fn digests() -> Vec<(String, u64)> {
     add("log_softmax stepped 33x44".to_owned(), &stepped.iter().copied().collect::<Vec<f32>>());
 
     let everything: Vec<f32> = (0..=u32::MAX).step_by(65_537).map(f32::from_bits).collect();
-    let functions: [(&str, fn(f32) -> f32); 3] =
+    type Function = fn(f32) -> f32;
+    let functions: [(&str, Function); 3] =
         [("exp", elementary::exp), ("log", elementary::log), ("tanh", elementary::tanh)];
     for (name, function) in functions {
         add(name.to_owned(), &everything.iter().map(|&x| function(x)).collect::<Vec<f32>>());
@@ -102,6 +106,20 @@ fn digests() -> Vec<(String, u64)> {
         sgd_step(&config, &mut p, &gradient, &mut u).unwrap();
     }
     add("sgd 3 steps".to_owned(), &[p, u].concat());
+
+    let reversed: Vec<f32> = everything.iter().rev().copied().collect();
+    let (x, y) = (ArrayView1::from(&everything), ArrayView1::from(&reversed));
+    for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Max, Binary::Min] {
+        let mut out = vec![0.0; everything.len()];
+        binary_into(op, x, y, ArrayViewMut1::from(&mut out)).unwrap();
+        add(format!("{op:?}").to_lowercase(), &out);
+    }
+    let mut scaled = reversed.clone();
+    axpy_in_place(0.3, x, ArrayViewMut1::from(&mut scaled)).unwrap();
+    add("axpy".to_owned(), &scaled);
+    let mut variates = vec![0.0; 10_000];
+    normal(0.25, 2.0, &mut variates, &mut Stream::new(StreamKey::from_bytes(*b"digests!")));
+    add("normal 10000".to_owned(), &variates);
 
     let order = permutation(10_000, StreamKey::from_bytes(*b"digests!"));
     add("permutation 10000".to_owned(), &order.iter().map(|&row| row as f32).collect::<Vec<f32>>());
