@@ -35,17 +35,22 @@
 #[cfg(target_arch = "aarch64")]
 mod arm;
 mod batch;
+mod dropout;
 mod error;
+mod exponential;
 mod init;
 mod isa;
 mod loss;
 mod matmul;
 mod nan;
+mod norm;
 mod optim;
 mod reduce;
 mod relu;
+mod scratch;
 mod shuffle;
 mod simd;
+mod softmax;
 mod spec;
 mod stream;
 mod threads;
@@ -53,16 +58,22 @@ mod threads;
 mod x86;
 
 pub use batch::{Batches, LastBatch};
+pub use dropout::{dropout_grad_into, dropout_into, Dropout};
 pub use error::KernelError;
 pub use init::kaiming_uniform;
 pub use isa::{Isa, IsaError};
-pub use loss::{log_softmax, softmax_cross_entropy};
+pub use loss::{softmax_cross_entropy, softmax_cross_entropy_into};
 pub use matmul::{matmul, matmul_into, matmul_into_with, Start};
 pub use nan::{canonical_nan, canonicalise};
-pub use optim::{adamw_step, sgd_step, AdamW, BiasCorrection, Sgd};
-pub use reduce::{argmax, argmax_rows, max, mean, sum, sum_axis0, sum_f64};
+pub use norm::{layer_norm_grad_into, layer_norm_into, RowMoments};
+pub use optim::{adamw_step, clip_gradients, gradient_norm, sgd_step, AdamW, BiasCorrection, Sgd};
+pub use reduce::{
+    argmax, argmax_axis_into, argmax_rows, logsumexp_axis_into, max, max_axis_into, mean, mean_axis_into, sum,
+    sum_axis0, sum_axis_into, sum_f64, sum_of_squares,
+};
 pub use relu::{relu_grad_into, relu_into};
 pub use shuffle::{permutation, shuffle};
+pub use softmax::{log_softmax, log_softmax_grad_into, log_softmax_into, softmax_grad_into, softmax_into};
 pub use spec::elementary;
 pub use stream::{Stream, StreamKey};
 pub use threads::{with_float_defaults, with_threads};

@@ -6,7 +6,8 @@
 //!
 //! Vector code is a struct with its operands that implements [`Vectorized`]; `isa.vectorize(op)` compiles it for, and runs it
 //! on, one instruction set. `run` and what it calls down to the lanes has to be `#[inline(always)]`: what is not inlined is
-//! compiled without the instruction set, and slow.
+//! compiled without the instruction set, and slow. Closures cannot be marked so; where one would hold lanes, write a trait
+//! with such a method.
 
 use std::ops::{Add, Div, Mul, Sub};
 
@@ -170,6 +171,57 @@ pub(crate) trait F64Lanes:
 /// Two registers side by side. Long chains of operations that wait for each other go on in both at once.
 #[derive(Clone, Copy)]
 pub(crate) struct Pair<V>(pub(crate) V, pub(crate) V);
+
+impl<V: F64Lanes> Pair<V> {
+    /// `x` in every lane.
+    #[inline(always)]
+    pub(crate) fn splat<S: Simd<F64 = V>>(simd: S, x: f64) -> Self {
+        Pair(simd.splat64(x), simd.splat64(x))
+    }
+
+    /// `from`, of which there may be fewer elements than lanes, widened; `+0` in the other lanes.
+    #[inline(always)]
+    pub(crate) fn widen_first<S: Simd<F64 = V>>(simd: S, from: &[f32]) -> Self {
+        let mut padded = [0.0; MOST_LANES];
+        let from = if from.len() < 2 * V::LANES {
+            padded[..from.len()].copy_from_slice(from);
+            &padded
+        } else {
+            from
+        };
+        let (low, high) = from.split_at(V::LANES);
+        Pair(simd.widen(low), simd.widen(high))
+    }
+
+    /// `from`, of which there may be fewer elements than lanes; `+0` in the other lanes.
+    #[inline(always)]
+    pub(crate) fn load_first<S: Simd<F64 = V>>(simd: S, from: &[f64]) -> Self {
+        let mut padded = [0.0; MOST_LANES];
+        let from = if from.len() < 2 * V::LANES {
+            padded[..from.len()].copy_from_slice(from);
+            &padded
+        } else {
+            from
+        };
+        let (low, high) = from.split_at(V::LANES);
+        Pair(simd.load64(low), simd.load64(high))
+    }
+
+    /// Rounds the first lanes to f32 and stores them, as many as `to` has elements.
+    #[inline(always)]
+    pub(crate) fn narrow_first(self, to: &mut [f32]) {
+        if to.len() < 2 * V::LANES {
+            let mut padded = [0.0; MOST_LANES];
+            self.narrow(&mut padded);
+            to.copy_from_slice(&padded[..to.len()]);
+        } else {
+            self.narrow(to);
+        }
+    }
+}
+
+/// As many lanes as a register of f32 has anywhere.
+pub(crate) const MOST_LANES: usize = 16;
 
 macro_rules! pairwise {
     ($($method:ident($($b:ident),*);)*) => {$(

@@ -3,5 +3,10 @@
 
 pub mod elementary;
 pub(crate) mod fma;
+pub(crate) mod dropout;
 pub(crate) mod matmul;
-mod tables;
+pub(crate) mod norm;
+pub(crate) mod optim;
+pub(crate) mod reduce;
+pub(crate) mod softmax;
+pub(crate) mod tables;
