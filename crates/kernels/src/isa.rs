@@ -58,7 +58,9 @@ impl Isa {
     /// a variable that cannot be obeyed is ignored here and reported by [`Isa::from_env`].
     pub fn get() -> Isa {
         static CHOICE: OnceLock<Isa> = OnceLock::new();
-        FORCED.get().unwrap_or_else(|| *CHOICE.get_or_init(|| Isa::from_env().unwrap_or_else(|_| Isa::best())))
+        FORCED
+            .get()
+            .unwrap_or_else(|| *CHOICE.get_or_init(|| Isa::from_env().unwrap_or_else(|_| Isa::best())))
     }
 
     /// Runs `f`, in which kernels called by this thread use this instruction set. The bits are the same; this is how tests

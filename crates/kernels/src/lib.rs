@@ -68,8 +68,8 @@ pub use nan::{canonical_nan, canonicalise};
 pub use norm::{layer_norm_grad_into, layer_norm_into, RowMoments};
 pub use optim::{adamw_step, clip_gradients, gradient_norm, sgd_step, AdamW, BiasCorrection, Sgd};
 pub use reduce::{
-    argmax, argmax_axis_into, argmax_rows, logsumexp_axis_into, max, max_axis_into, mean, mean_axis_into, sum,
-    sum_axis0, sum_axis_into, sum_f64, sum_of_squares,
+    argmax, argmax_axis_into, argmax_rows, logsumexp_axis_into, max, max_axis_into, mean, mean_axis_into,
+    sum, sum_axis0, sum_axis_into, sum_f64, sum_of_squares,
 };
 pub use relu::{relu_grad_into, relu_into};
 pub use shuffle::{permutation, shuffle};

@@ -151,14 +151,14 @@ fn parameter_grads(
 }
 
 /// Widened once for all rows.
-fn with_widened<const N: usize, R>(
-    vectors: [ArrayView1<'_, f32>; N],
-    f: impl FnOnce([&[f64]; N]) -> R,
-) -> R {
+fn with_widened<const N: usize, R>(vectors: [ArrayView1<'_, f32>; N], f: impl FnOnce([&[f64]; N]) -> R) -> R {
     let length = vectors[0].len();
     with_scratch(N * length, |wide: &mut [f64]| {
-        let elements = vectors.iter().flatten();
-        wide.iter_mut().zip(elements).for_each(|(to, &from)| *to = f64::from(from));
+        for (wide, vector) in wide.chunks_exact_mut(length).zip(vectors) {
+            with_row_major(vector, |vector| {
+                wide.iter_mut().zip(vector).for_each(|(to, &from)| *to = f64::from(from));
+            });
+        }
         let wide = &*wide;
         f(std::array::from_fn(|index| &wide[index * length..][..length]))
     })

@@ -12,9 +12,7 @@ use crate::spec::reduce::{self as spec, left_chunks, CHUNK};
 use crate::threads::with_float_defaults;
 use lanes::{Largest, Position, Sum, Sum64, SumOfSquares};
 
-pub use axis::{
-    argmax_axis_into, logsumexp_axis_into, max_axis_into, mean_axis_into, sum_axis_into,
-};
+pub use axis::{argmax_axis_into, logsumexp_axis_into, max_axis_into, mean_axis_into, sum_axis_into};
 
 /// The sum of all elements, in this tree: chunks of 16,384 elements; in a chunk, lane `l` is the chain
 /// `((0 + x[l]) + x[l+64]) + x[l+128] …` from `+0`; lanes fold as `s[l] = s[l] + s[l+h]` for `h = 32, 16, … 1`; chunk sums fold in neighbouring pairs,
@@ -49,9 +47,8 @@ pub fn sum_f64(values: &[f64]) -> f64 {
 pub fn sum_of_squares(values: &[f32]) -> f64 {
     let isa = Isa::get();
     divided(values, &|values| {
-        isa.vectorize(SumOfSquares(values)).unwrap_or_else(|SumOfSquares(values)| {
-            spec::tree_sum(values, |x| f64::from(x) * f64::from(x))
-        })
+        isa.vectorize(SumOfSquares(values))
+            .unwrap_or_else(|SumOfSquares(values)| spec::tree_sum(values, |x| f64::from(x) * f64::from(x)))
     })
 }
 

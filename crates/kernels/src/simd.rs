@@ -179,44 +179,49 @@ impl<V: F64Lanes> Pair<V> {
         Pair(simd.splat64(x), simd.splat64(x))
     }
 
-    /// `from`, of which there may be fewer elements than lanes, widened; `+0` in the other lanes.
+    /// The first lanes of `from`, widened.
+    ///
+    /// # Panics
+    /// When there are fewer.
     #[inline(always)]
-    pub(crate) fn widen_first<S: Simd<F64 = V>>(simd: S, from: &[f32]) -> Self {
-        let mut padded = [0.0; MOST_LANES];
-        let from = if from.len() < 2 * V::LANES {
-            padded[..from.len()].copy_from_slice(from);
-            &padded
-        } else {
-            from
-        };
+    pub(crate) fn widen<S: Simd<F64 = V>>(simd: S, from: &[f32]) -> Self {
         let (low, high) = from.split_at(V::LANES);
         Pair(simd.widen(low), simd.widen(high))
     }
 
-    /// `from`, of which there may be fewer elements than lanes; `+0` in the other lanes.
+    /// The first lanes of `from`.
+    ///
+    /// # Panics
+    /// When there are fewer.
     #[inline(always)]
-    pub(crate) fn load_first<S: Simd<F64 = V>>(simd: S, from: &[f64]) -> Self {
-        let mut padded = [0.0; MOST_LANES];
-        let from = if from.len() < 2 * V::LANES {
-            padded[..from.len()].copy_from_slice(from);
-            &padded
-        } else {
-            from
-        };
+    pub(crate) fn load<S: Simd<F64 = V>>(simd: S, from: &[f64]) -> Self {
         let (low, high) = from.split_at(V::LANES);
         Pair(simd.load64(low), simd.load64(high))
     }
 
-    /// Rounds the first lanes to f32 and stores them, as many as `to` has elements.
+    /// [`Pair::widen`] of the end of a row, with `+0` in the other lanes. Not for the loop over the row: what it calls takes
+    /// the registers away.
     #[inline(always)]
-    pub(crate) fn narrow_first(self, to: &mut [f32]) {
-        if to.len() < 2 * V::LANES {
-            let mut padded = [0.0; MOST_LANES];
-            self.narrow(&mut padded);
-            to.copy_from_slice(&padded[..to.len()]);
-        } else {
-            self.narrow(to);
-        }
+    pub(crate) fn widen_rest<S: Simd<F64 = V>>(simd: S, from: &[f32]) -> Self {
+        let mut padded = [0.0; MOST_LANES];
+        padded[..from.len()].copy_from_slice(from);
+        Pair::widen(simd, &padded)
+    }
+
+    /// [`Pair::load`] of the end of a row, with `+0` in the other lanes.
+    #[inline(always)]
+    pub(crate) fn load_rest<S: Simd<F64 = V>>(simd: S, from: &[f64]) -> Self {
+        let mut padded = [0.0; MOST_LANES];
+        padded[..from.len()].copy_from_slice(from);
+        Pair::load(simd, &padded)
+    }
+
+    /// Rounds to f32 and stores at the end of a row, as many lanes as `to` has elements.
+    #[inline(always)]
+    pub(crate) fn narrow_rest(self, to: &mut [f32]) {
+        let mut padded = [0.0; MOST_LANES];
+        self.narrow(&mut padded);
+        to.copy_from_slice(&padded[..to.len()]);
     }
 }
 

@@ -108,11 +108,14 @@ impl Stream {
 /// The same as block after block, but side by side, so that compiled for an instruction set it runs in lanes.
 #[inline(always)]
 pub(crate) fn blocks<const N: usize>(key: StreamKey, first: u64) -> [[u32; N]; 4] {
-    let counters: [u64; N] =
-        std::array::from_fn(|index| first.wrapping_add(index as u64) & (u64::MAX >> 2));
+    let counters: [u64; N] = std::array::from_fn(|index| first.wrapping_add(index as u64) & (u64::MAX >> 2));
     let mut key = key.words();
-    let mut words =
-        [counters.map(|counter| counter as u32), counters.map(|counter| (counter >> 32) as u32), [0; N], [0; N]];
+    let mut words = [
+        counters.map(|counter| counter as u32),
+        counters.map(|counter| (counter >> 32) as u32),
+        [0; N],
+        [0; N],
+    ];
     for _ in 0..10 {
         for block in 0..N {
             let left = u64::from(MULTIPLIERS[0]) * u64::from(words[0][block]);

@@ -33,12 +33,17 @@ impl Vectorized for Forward<'_> {
         for ((x, y), moments) in rows.zip(self.moments) {
             *moments = row_moments(simd, x, self.eps);
             let normal = Normal::<S>::of(simd, *moments);
-            let parameters = self.gamma.chunks(S::LANES).zip(self.beta.chunks(S::LANES));
-            let parts = x.chunks(S::LANES).zip(y.chunks_mut(S::LANES));
-            for ((x, y), (gamma, beta)) in parts.zip(parameters) {
-                let (gamma, beta) = (Pair::load_first(simd, gamma), Pair::load_first(simd, beta));
-                (normal.of_x(Pair::widen_first(simd, x)) * gamma + beta).narrow_first(y);
+            let (mut x, mut y) = (x.chunks_exact(S::LANES), y.chunks_exact_mut(S::LANES));
+            let (mut gamma, mut beta) = (self.gamma.chunks_exact(S::LANES), self.beta.chunks_exact(S::LANES));
+            let parameters = gamma.by_ref().zip(beta.by_ref());
+            for ((x, y), (gamma, beta)) in x.by_ref().zip(y.by_ref()).zip(parameters) {
+                let (gamma, beta) = (Pair::load(simd, gamma), Pair::load(simd, beta));
+                (normal.of_x(Pair::widen(simd, x)) * gamma + beta).narrow(y);
             }
+            let gamma = Pair::load_rest(simd, gamma.remainder());
+            let beta = Pair::load_rest(simd, beta.remainder());
+            let x = normal.of_x(Pair::widen_rest(simd, x.remainder()));
+            (x * gamma + beta).narrow_rest(y.into_remainder());
         }
     }
 }
@@ -78,7 +83,7 @@ impl Vectorized for Gradient<'_> {
             let whole = columns - columns % ACCUMULATORS;
             for block in (0..whole).step_by(ACCUMULATORS) {
                 for (index, (a, b)) in a.iter_mut().zip(&mut b).take(ACCUMULATORS / S::LANES).enumerate() {
-                    let (g, x) = row.operands(simd, block + index * S::LANES, S::LANES);
+                    let (g, x) = row.operands(simd, block + index * S::LANES);
                     *a = *a + g;
                     *b = *b + g * x;
                 }
@@ -91,10 +96,15 @@ impl Vectorized for Gradient<'_> {
             }
             let (a, b) = (fold(a) / count, fold(b) / count);
             let (a, b) = (Pair::splat(simd, a), Pair::splat(simd, b));
-            for (index, dx) in dx.chunks_mut(S::LANES).enumerate() {
-                let (g, x) = row.operands(simd, index * S::LANES, dx.len());
-                (row.normal.inverse_std * ((g - a) - x * b)).narrow_first(dx);
+            let mut dx = dx.chunks_exact_mut(S::LANES);
+            let mut at = 0;
+            for dx in dx.by_ref() {
+                let (g, x) = row.operands(simd, at);
+                (row.normal.inverse_std * ((g - a) - x * b)).narrow(dx);
+                at += S::LANES;
             }
+            let (g, x) = row.rest(simd, at);
+            (row.normal.inverse_std * ((g - a) - x * b)).narrow_rest(dx.into_remainder());
         }
     }
 }
@@ -107,12 +117,18 @@ struct GradientRow<'a, S: Simd> {
 }
 
 impl<S: Simd> GradientRow<'_, S> {
-    /// `g` and `x̂` of some elements.
+    /// `g` and `x̂` from one element on.
     #[inline(always)]
-    fn operands(&self, simd: S, at: usize, count: usize) -> (Pair<S::F64>, Pair<S::F64>) {
-        let dy = Pair::widen_first(simd, &self.dy[at..][..count]);
-        let gamma = Pair::load_first(simd, &self.gamma[at..][..count]);
-        (dy * gamma, self.normal.of_x(Pair::widen_first(simd, &self.x[at..][..count])))
+    fn operands(&self, simd: S, at: usize) -> (Pair<S::F64>, Pair<S::F64>) {
+        let g = Pair::widen(simd, &self.dy[at..]) * Pair::load(simd, &self.gamma[at..]);
+        (g, self.normal.of_x(Pair::widen(simd, &self.x[at..])))
+    }
+
+    /// The same at the end of the row.
+    #[inline(always)]
+    fn rest(&self, simd: S, at: usize) -> (Pair<S::F64>, Pair<S::F64>) {
+        let g = Pair::widen_rest(simd, &self.dy[at..]) * Pair::load_rest(simd, &self.gamma[at..]);
+        (g, self.normal.of_x(Pair::widen_rest(simd, &self.x[at..])))
     }
 }
 
@@ -131,32 +147,32 @@ impl ParameterGradients<'_> {
     pub(super) fn by_definition(self) {
         for (index, (dgamma, dbeta)) in self.dgamma.iter_mut().zip(self.dbeta).enumerate() {
             let column = self.first + index;
-            (*dgamma, *dbeta) =
-                spec::parameter_grads(self.x, self.moments, self.dy, self.columns, column);
+            (*dgamma, *dbeta) = spec::parameter_grads(self.x, self.moments, self.dy, self.columns, column);
         }
     }
 
-    /// `P` pairs of columns; fewer than all their lanes only for `P = 1`.
+    /// `P` pairs of columns.
     #[inline(always)]
-    fn strip<S: Simd, const P: usize>(&mut self, simd: S, from: usize, width: usize) {
+    fn strip<S: Simd, const P: usize>(&mut self, simd: S, from: usize) {
+        let width = P * S::LANES;
         let zero = Pair::splat(simd, 0.0);
         let (mut dgamma, mut dbeta) = ([zero; P], [zero; P]);
         for (row, &moments) in self.moments.iter().enumerate() {
             let normal = Normal::<S>::of(simd, moments);
             let at = row * self.columns + self.first + from;
             let (x, dy) = (&self.x[at..][..width], &self.dy[at..][..width]);
-            let parts = x.chunks(S::LANES).zip(dy.chunks(S::LANES));
+            let parts = x.chunks_exact(S::LANES).zip(dy.chunks_exact(S::LANES));
             for ((x, dy), (dgamma, dbeta)) in parts.zip(dgamma.iter_mut().zip(&mut dbeta)) {
-                let (x, dy) = (Pair::widen_first(simd, x), Pair::widen_first(simd, dy));
+                let (x, dy) = (Pair::widen(simd, x), Pair::widen(simd, dy));
                 *dgamma = *dgamma + dy * normal.of_x(x);
                 *dbeta = *dbeta + dy;
             }
         }
-        let outputs = self.dgamma[from..][..width].chunks_mut(S::LANES);
-        let outputs = outputs.zip(self.dbeta[from..][..width].chunks_mut(S::LANES));
+        let outputs = self.dgamma[from..][..width].chunks_exact_mut(S::LANES);
+        let outputs = outputs.zip(self.dbeta[from..][..width].chunks_exact_mut(S::LANES));
         for ((to_dgamma, to_dbeta), (dgamma, dbeta)) in outputs.zip(dgamma.into_iter().zip(dbeta)) {
-            dgamma.narrow_first(to_dgamma);
-            dbeta.narrow_first(to_dbeta);
+            dgamma.narrow(to_dgamma);
+            dbeta.narrow(to_dbeta);
         }
     }
 }
@@ -168,14 +184,15 @@ impl Vectorized for ParameterGradients<'_> {
         let width = self.dgamma.len();
         let mut from = 0;
         while from + 4 * S::LANES <= width {
-            self.strip::<S, 4>(simd, from, 4 * S::LANES);
+            self.strip::<S, 4>(simd, from);
             from += 4 * S::LANES;
         }
-        while from < width {
-            let some = S::LANES.min(width - from);
-            self.strip::<S, 1>(simd, from, some);
-            from += some;
+        while from + S::LANES <= width {
+            self.strip::<S, 1>(simd, from);
+            from += S::LANES;
         }
+        let (dgamma, dbeta) = (&mut self.dgamma[from..], &mut self.dbeta[from..]);
+        ParameterGradients { first: self.first + from, dgamma, dbeta, ..self }.by_definition();
     }
 }
 
@@ -189,7 +206,7 @@ fn row_moments<S: Simd>(simd: S, x: &[f32], eps: f64) -> RowMoments {
     let mut sums = [Pair::splat(simd, 0.0); MOST_PAIRS];
     for block in blocks {
         for (sum, x) in sums.iter_mut().zip(block.chunks_exact(S::LANES)) {
-            *sum = *sum + Pair::widen_first(simd, x);
+            *sum = *sum + Pair::widen(simd, x);
         }
     }
     let mut lanes = stored::<S>(&sums);
@@ -199,7 +216,7 @@ fn row_moments<S: Simd>(simd: S, x: &[f32], eps: f64) -> RowMoments {
     let mut sums = [Pair::splat(simd, 0.0); MOST_PAIRS];
     for block in blocks {
         for (sum, x) in sums.iter_mut().zip(block.chunks_exact(S::LANES)) {
-            let below = Pair::widen_first(simd, x) - means;
+            let below = Pair::widen(simd, x) - means;
             *sum = *sum + below * below;
         }
     }

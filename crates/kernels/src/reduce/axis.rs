@@ -289,13 +289,7 @@ fn rows<T: Send>(x: &[f32], length: usize, out: &mut [T], reduction: &impl Reduc
     x.par_chunks(height * length).zip(out.par_chunks_mut(height)).for_each(some);
 }
 
-fn columns<T: Send>(
-    x: &[f32],
-    length: usize,
-    inner: usize,
-    out: &mut [T],
-    reduction: &impl Reduction<T>,
-) {
+fn columns<T: Send>(x: &[f32], length: usize, inner: usize, out: &mut [T], reduction: &impl Reduction<T>) {
     /// Threads meet at multiples of this many columns.
     const GRAIN: usize = 64;
     let threads = worth(x.len(), WORTH_A_THREAD);
@@ -311,9 +305,7 @@ fn columns<T: Send>(
         }
     } else {
         out.par_chunks_mut(inner).enumerate().for_each(|(block, out)| {
-            out.par_chunks_mut(width)
-                .enumerate()
-                .for_each(|(strip, out)| some(block, strip * width, out));
+            out.par_chunks_mut(width).enumerate().for_each(|(strip, out)| some(block, strip * width, out));
         });
     }
 }

@@ -45,9 +45,11 @@ impl Vectorized for LogSoftmax<'_> {
                 continue;
             };
             let (max, log_sum) = (Pair::splat(simd, row.max), Pair::splat(simd, row.log_sum()));
-            for (x, y) in x.chunks(S::LANES).zip(y.chunks_mut(S::LANES)) {
-                ((Pair::widen_first(simd, x) - max) - log_sum).narrow_first(y);
+            let (mut x, mut y) = (x.chunks_exact(S::LANES), y.chunks_exact_mut(S::LANES));
+            for (x, y) in x.by_ref().zip(y.by_ref()) {
+                ((Pair::widen(simd, x) - max) - log_sum).narrow(y);
             }
+            ((Pair::widen_rest(simd, x.remainder()) - max) - log_sum).narrow_rest(y.into_remainder());
         }
     }
 }
@@ -83,10 +85,13 @@ impl Vectorized for SoftmaxGrad<'_> {
         let rows = y.chunks_exact(columns).zip(dy.chunks_exact(columns));
         for ((y, dy), dx) in rows.zip(dx.chunks_exact_mut(columns)) {
             let total = Pair::splat(simd, sum64_of(simd, &Products(y, dy)));
-            let rows = y.chunks(S::LANES).zip(dy.chunks(S::LANES));
-            for ((y, dy), dx) in rows.zip(dx.chunks_mut(S::LANES)) {
-                (Pair::widen_first(simd, y) * (Pair::widen_first(simd, dy) - total)).narrow_first(dx);
+            let (mut y, mut dy) = (y.chunks_exact(S::LANES), dy.chunks_exact(S::LANES));
+            let mut dx = dx.chunks_exact_mut(S::LANES);
+            for ((y, dy), dx) in y.by_ref().zip(dy.by_ref()).zip(dx.by_ref()) {
+                (Pair::widen(simd, y) * (Pair::widen(simd, dy) - total)).narrow(dx);
             }
+            let (y, dy) = (Pair::widen_rest(simd, y.remainder()), Pair::widen_rest(simd, dy.remainder()));
+            (y * (dy - total)).narrow_rest(dx.into_remainder());
         }
     }
 }
@@ -103,22 +108,22 @@ impl Vectorized for LogSoftmaxGrad<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let LogSoftmaxGrad { y, dy, dx, columns } = self;
-        let highest = Pair::splat(simd, 700.0);
         let rows = y.chunks_exact(columns).zip(dy.chunks_exact(columns));
         for ((y, dy), dx) in rows.zip(dx.chunks_exact_mut(columns)) {
             let total = Pair::splat(simd, sum64_of(simd, &Widened(dy)));
-            let rows = y.chunks(S::LANES).zip(dy.chunks(S::LANES));
-            for ((y, dy), dx) in rows.zip(dx.chunks_mut(S::LANES)) {
-                let y = Pair::widen_first(simd, y);
-                let softmax = exp_or_zero(simd, y.min(highest));
-                let softmax = Pair::select(y.eq(y), softmax, y);
-                (Pair::widen_first(simd, dy) - softmax * total).narrow_first(dx);
+            let (mut y, mut dy) = (y.chunks_exact(S::LANES), dy.chunks_exact(S::LANES));
+            let mut dx = dx.chunks_exact_mut(S::LANES);
+            for ((y, dy), dx) in y.by_ref().zip(dy.by_ref()).zip(dx.by_ref()) {
+                let softmax = from_logarithm(simd, Pair::widen(simd, y));
+                (Pair::widen(simd, dy) - softmax * total).narrow(dx);
             }
+            let softmax = from_logarithm(simd, Pair::widen_rest(simd, y.remainder()));
+            (Pair::widen_rest(simd, dy.remainder()) - softmax * total).narrow_rest(dx.into_remainder());
         }
     }
 }
 
-/// [`Row::of`], with room for whole registers in `e`, where what lies behind the row becomes `+0`.
+/// [`Row::of`], with room for whole registers in `e`; what then lies behind the row means nothing.
 #[inline(always)]
 pub(crate) fn exponentials<S: Simd>(simd: S, x: &[f32], e: &mut [f64]) -> Option<Row> {
     let max = f64::from(largest(simd, x));
@@ -126,8 +131,12 @@ pub(crate) fn exponentials<S: Simd>(simd: S, x: &[f32], e: &mut [f64]) -> Option
         return None;
     }
     let from = Pair::splat(simd, max);
-    for (x, e) in x.chunks(S::LANES).zip(e.chunks_exact_mut(S::LANES)) {
-        exp_or_zero(simd, Pair::widen_first(simd, x) - from).store64(e);
+    let (mut parts, mut places) = (x.chunks_exact(S::LANES), e.chunks_exact_mut(S::LANES));
+    for (x, e) in parts.by_ref().zip(places.by_ref()) {
+        exp_or_zero(simd, Pair::widen(simd, x) - from).store64(e);
+    }
+    if let (rest @ [_, ..], Some(e)) = (parts.remainder(), places.next()) {
+        exp_or_zero(simd, Pair::widen_rest(simd, rest) - from).store64(e);
     }
     Some(Row { max, sum: sum64_of(simd, &Given(&e[..x.len()])) })
 }
@@ -136,9 +145,19 @@ pub(crate) fn exponentials<S: Simd>(simd: S, x: &[f32], e: &mut [f64]) -> Option
 #[inline(always)]
 pub(crate) fn divide<S: Simd>(simd: S, e: &[f64], sum: f64, y: &mut [f32]) {
     let sum = Pair::splat(simd, sum);
-    for (e, y) in e.chunks_exact(S::LANES).zip(y.chunks_mut(S::LANES)) {
-        (Pair::load_first(simd, e) / sum).narrow_first(y);
+    let (mut e, mut y) = (e.chunks_exact(S::LANES), y.chunks_exact_mut(S::LANES));
+    for (y, e) in y.by_ref().zip(e.by_ref()) {
+        (Pair::load(simd, e) / sum).narrow(y);
     }
+    if let (rest @ [_, ..], Some(e)) = (y.into_remainder(), e.next()) {
+        (Pair::load(simd, e) / sum).narrow_rest(rest);
+    }
+}
+
+/// `exp` of the result of a log-softmax: of at most 700, NaN for NaN.
+#[inline(always)]
+fn from_logarithm<S: Simd>(simd: S, y: Pair<S::F64>) -> Pair<S::F64> {
+    Pair::select(y.eq(y), exp_or_zero(simd, y.min(Pair::splat(simd, 700.0))), y)
 }
 
 /// `exp64`, and `+0` below its range; not for NaN.

@@ -63,12 +63,7 @@ pub(crate) fn log_softmax(x: &[f32], y: &mut [f32], exponentials: &mut [f64]) {
 }
 
 /// The loss `ln s − (x_label − m)`, and `gradient_j = e_j / s − [j = label]`.
-pub(crate) fn cross_entropy(
-    x: &[f32],
-    label: usize,
-    gradient: &mut [f32],
-    exponentials: &mut [f64],
-) -> f32 {
+pub(crate) fn cross_entropy(x: &[f32], label: usize, gradient: &mut [f32], exponentials: &mut [f64]) -> f32 {
     let Some(row) = Row::of(x, exponentials) else {
         gradient.fill(f32::NAN);
         return f32::NAN;
