@@ -15,8 +15,8 @@
 //! - No kernel reads a clock, the environment (except [`Isa`]) or an unseeded random number.
 //!
 //! # Where to start
-//! [`matmul_into`] and [`Start`]; [`softmax_cross_entropy`]; [`adamw_step`]; [`Stream`], [`shuffle`] and [`Batches`];
-//! [`elementary`]; [`with_threads`]. The innermost scalar code, which is compiled for each instruction set, lies in
+//! [`matmul_into`] and [`Start`]; [`sum_axis_into`]; [`softmax_cross_entropy`]; [`layer_norm_into`]; [`adamw_step`];
+//! [`Dropout`]; [`Stream`], [`shuffle`] and [`Batches`]; [`elementary`]; [`with_threads`]. The innermost scalar code, which is compiled for each instruction set, lies in
 //! `src/spec/`.
 //!
 //! ```

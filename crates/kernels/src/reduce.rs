@@ -103,7 +103,7 @@ fn mean_of(sum: f32, count: usize) -> f32 {
 
 fn max_on(isa: Isa, values: &[f32]) -> f32 {
     match isa.vectorize(Largest(values)) {
-        Ok(largest) if largest == 0.0 => {
+        Ok(0.0) => {
             // Of zeros the first, which may be −0.
             values[position(isa, values, 0.0).expect("there is a zero")]
         }

@@ -56,6 +56,16 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Panics
     /// When there are fewer than [`Simd::LANES_64`].
     fn load64(self, from: &[f64]) -> Self::F64;
+    /// `from`, widened, in the first lanes and `+0` in the others.
+    ///
+    /// # Panics
+    /// When `from` has more than [`Simd::LANES_64`] elements.
+    fn widen_partial(self, from: &[f32]) -> Self::F64;
+    /// `from` in the first lanes and `+0` in the others.
+    ///
+    /// # Panics
+    /// When `from` has more than [`Simd::LANES_64`] elements.
+    fn load64_partial(self, from: &[f64]) -> Self::F64;
 
     /// `bits` in every lane of f64.
     #[inline(always)]
@@ -166,6 +176,11 @@ pub(crate) trait F64Lanes:
     /// # Panics
     /// When `to` has fewer elements.
     fn narrow(self, to: &mut [f32]);
+    /// Stores the first lanes, as many as `to` has elements, each rounded to f32.
+    ///
+    /// # Panics
+    /// When `to` has more elements than there are lanes.
+    fn narrow_partial(self, to: &mut [f32]);
 }
 
 /// Two registers side by side. Long chains of operations that wait for each other go on in both at once.
@@ -199,29 +214,18 @@ impl<V: F64Lanes> Pair<V> {
         Pair(simd.load64(low), simd.load64(high))
     }
 
-    /// [`Pair::widen`] of the end of a row, with `+0` in the other lanes. Not for the loop over the row: what it calls takes
-    /// the registers away.
+    /// [`Pair::widen`] of the end of a row, with `+0` in the other lanes.
     #[inline(always)]
     pub(crate) fn widen_rest<S: Simd<F64 = V>>(simd: S, from: &[f32]) -> Self {
-        let mut padded = [0.0; MOST_LANES];
-        padded[..from.len()].copy_from_slice(from);
-        Pair::widen(simd, &padded)
+        let (low, high) = from.split_at(from.len().min(V::LANES));
+        Pair(simd.widen_partial(low), simd.widen_partial(high))
     }
 
     /// [`Pair::load`] of the end of a row, with `+0` in the other lanes.
     #[inline(always)]
     pub(crate) fn load_rest<S: Simd<F64 = V>>(simd: S, from: &[f64]) -> Self {
-        let mut padded = [0.0; MOST_LANES];
-        padded[..from.len()].copy_from_slice(from);
-        Pair::load(simd, &padded)
-    }
-
-    /// Rounds to f32 and stores at the end of a row, as many lanes as `to` has elements.
-    #[inline(always)]
-    pub(crate) fn narrow_rest(self, to: &mut [f32]) {
-        let mut padded = [0.0; MOST_LANES];
-        self.narrow(&mut padded);
-        to.copy_from_slice(&padded[..to.len()]);
+        let (low, high) = from.split_at(from.len().min(V::LANES));
+        Pair(simd.load64_partial(low), simd.load64_partial(high))
     }
 }
 
@@ -316,6 +320,12 @@ impl<V: F64Lanes> F64Lanes for Pair<V> {
         let (low, high) = to.split_at_mut(V::LANES);
         self.0.store64(low);
         self.1.store64(high);
+    }
+    #[inline(always)]
+    fn narrow_partial(self, to: &mut [f32]) {
+        let (low, high) = to.split_at_mut(to.len().min(V::LANES));
+        self.0.narrow_partial(low);
+        self.1.narrow_partial(high);
     }
     #[inline(always)]
     fn narrow(self, to: &mut [f32]) {

@@ -13,7 +13,7 @@ use crate::spec::softmax as spec;
 use crate::threads::with_float_defaults;
 use lanes::{LogSoftmax, LogSoftmaxGrad, LogSumExp, Softmax, SoftmaxGrad};
 
-/// `y_j = e_j / s` for every row of an R×C matrix, where `m = max_j x_j`, `e_j = exp(x_j − m)` and `s = Σ e_j` in the tree of
+/// `y_j = e_j · (1 / s)` for every row of an R×C matrix, where `m = max_j x_j`, `e_j = exp(x_j − m)` and `s = Σ e_j` in the tree of
 /// [`sum_f64`](crate::sum_f64), all in f64 with one rounding to f32.
 ///
 /// `exp` is the f64 sequence of `src/spec/elementary.rs`, with `exp(d) = +0` for `d < −700`. A NaN or `+∞` in a row makes the

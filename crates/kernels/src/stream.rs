@@ -117,6 +117,7 @@ pub(crate) fn blocks<const N: usize>(key: StreamKey, first: u64) -> [[u32; N]; 4
         [0; N],
     ];
     for _ in 0..10 {
+        #[expect(clippy::needless_range_loop, reason = "four arrays go side by side")]
         for block in 0..N {
             let left = u64::from(MULTIPLIERS[0]) * u64::from(words[0][block]);
             let right = u64::from(MULTIPLIERS[1]) * u64::from(words[2][block]);

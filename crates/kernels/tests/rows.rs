@@ -66,7 +66,7 @@ impl Operands {
             assert!(wide.slice(s![.., 1..;2]).iter().all(|&gap| gap == 7.0));
             let mut dense = Array2::from_elem((rows, columns), 7.0);
             kernel(dense.view_mut());
-            assert_eq!(bits(&wide.slice(s![.., ..columns * 2;2])), bits(&dense), "layout of the result");
+            assert_eq!(bits(wide.slice(s![.., ..columns * 2;2])), bits(&dense), "layout of the result");
             dense
         };
         let softmax = into(&|y| softmax_into(x, y).unwrap());

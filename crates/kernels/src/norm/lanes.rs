@@ -43,7 +43,7 @@ impl Vectorized for Forward<'_> {
             let gamma = Pair::load_rest(simd, gamma.remainder());
             let beta = Pair::load_rest(simd, beta.remainder());
             let x = normal.of_x(Pair::widen_rest(simd, x.remainder()));
-            (x * gamma + beta).narrow_rest(y.into_remainder());
+            (x * gamma + beta).narrow_partial(y.into_remainder());
         }
     }
 }
@@ -104,7 +104,7 @@ impl Vectorized for Gradient<'_> {
                 at += S::LANES;
             }
             let (g, x) = row.rest(simd, at);
-            (row.normal.inverse_std * ((g - a) - x * b)).narrow_rest(dx.into_remainder());
+            (row.normal.inverse_std * ((g - a) - x * b)).narrow_partial(dx.into_remainder());
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::lanes::{fold_chunks, Chunks};
 use crate::simd::{F32Lanes, Simd, Vectorized};
-use crate::spec::reduce::{CHUNK, LANES};
+use crate::spec::reduce::LANES;
 
 /// Some columns of a row-major matrix.
 #[derive(Clone, Copy)]

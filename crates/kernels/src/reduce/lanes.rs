@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::simd::{F32Lanes, F64Lanes, Simd, Vectorized};
+use crate::simd::{F32Lanes, F64Lanes, Simd, Vectorized, MOST_LANES};
 use crate::spec::reduce::{CHUNK, LANES};
 
 pub(super) struct Sum<'a>(pub(super) &'a [f32]);
@@ -81,8 +81,8 @@ pub(crate) trait Terms {
     fn count(&self) -> usize;
     /// The terms from `at` on.
     fn register<S: Simd>(&self, simd: S, at: usize) -> S::F64;
-    /// One term.
-    fn element(&self, at: usize) -> f64;
+    /// The last terms, from `at` on and fewer than lanes; `+0` in the other lanes.
+    fn rest<S: Simd>(&self, simd: S, at: usize) -> S::F64;
 }
 
 /// Each element.
@@ -98,8 +98,8 @@ impl Terms for Given<'_> {
         simd.load64(&self.0[at..])
     }
     #[inline(always)]
-    fn element(&self, at: usize) -> f64 {
-        self.0[at]
+    fn rest<S: Simd>(&self, simd: S, at: usize) -> S::F64 {
+        simd.load64_partial(&self.0[at..])
     }
 }
 
@@ -116,8 +116,8 @@ impl Terms for Widened<'_> {
         simd.widen(&self.0[at..])
     }
     #[inline(always)]
-    fn element(&self, at: usize) -> f64 {
-        f64::from(self.0[at])
+    fn rest<S: Simd>(&self, simd: S, at: usize) -> S::F64 {
+        simd.widen_partial(&self.0[at..])
     }
 }
 
@@ -134,8 +134,8 @@ impl Terms for Products<'_> {
         simd.widen(&self.0[at..]) * simd.widen(&self.1[at..])
     }
     #[inline(always)]
-    fn element(&self, at: usize) -> f64 {
-        f64::from(self.0[at]) * f64::from(self.1[at])
+    fn rest<S: Simd>(&self, simd: S, at: usize) -> S::F64 {
+        simd.widen_partial(&self.0[at..]) * simd.widen_partial(&self.1[at..])
     }
 }
 
@@ -276,9 +276,8 @@ fn chunk_sum64<S: Simd>(simd: S, elements: Range<usize>, terms: &impl Terms) -> 
         if at + S::LANES_64 <= end {
             *sum = *sum + terms.register(simd, at);
         } else if at < end {
-            let mut last = [0.0; 8];
-            (at..end).zip(&mut last).for_each(|(at, last)| *last = terms.element(at));
-            *sum = *sum + simd.load64(&last);
+            // Only the last chunk ends within a register.
+            *sum = *sum + terms.rest(simd, at);
         }
         at += S::LANES_64;
     }
@@ -323,21 +322,26 @@ pub(crate) fn largest<S: Simd>(simd: S, values: &[f32]) -> f32 {
             see(index, simd.load(x));
         }
     }
-    for (index, x) in blocks.remainder().chunks(S::LANES).enumerate() {
-        if x.len() == S::LANES {
-            see(index, simd.load(x));
-        } else {
-            let mut padded = [f32::NEG_INFINITY; 16];
-            padded[..x.len()].copy_from_slice(x);
-            see(index, simd.load(&padded));
-        }
+    let mut rest = blocks.remainder().chunks_exact(S::LANES);
+    for (index, x) in rest.by_ref().enumerate() {
+        see(index, simd.load(x));
     }
+    let rest = rest.remainder();
+    let zero = simd.splat(0.0);
+    let present = zero.lt(simd.load_partial(&[1.0; MOST_LANES][..rest.len()]));
+    see(3, S::F32::select(present, simd.load_partial(rest), simd.splat(f32::NEG_INFINITY)));
     let nan = (nan[0] + nan[1]) + (nan[2] + nan[3]);
-    let mut lanes = [0.0_f32; 16];
-    nan.store(&mut lanes);
-    if lanes.iter().any(|lane| lane.is_nan()) {
+    if S::F32::any(zero.lt(S::F32::select(nan.eq(nan), zero, simd.splat(1.0)))) {
         return f32::NAN;
     }
+    let mut lanes = [0.0_f32; MOST_LANES];
     (best[0].max(best[1])).max(best[2].max(best[3])).store(&mut lanes);
-    lanes[..S::LANES].iter().fold(f32::NEG_INFINITY, |best, &lane| if lane > best { lane } else { best })
+    let mut half = S::LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = if lanes[lane] > lanes[lane + half] { lanes[lane] } else { lanes[lane + half] };
+        }
+        half /= 2;
+    }
+    lanes[0]
 }

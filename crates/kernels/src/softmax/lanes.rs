@@ -20,7 +20,7 @@ impl Vectorized for Softmax<'_> {
         let Softmax { x, y, columns, e } = self;
         for (x, y) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)) {
             match exponentials(simd, x, e) {
-                Some(row) => divide(simd, e, row.sum, y),
+                Some(row) => scale(simd, e, 1.0 / row.sum, y),
                 None => y.fill(f32::NAN),
             }
         }
@@ -49,7 +49,7 @@ impl Vectorized for LogSoftmax<'_> {
             for (x, y) in x.by_ref().zip(y.by_ref()) {
                 ((Pair::widen(simd, x) - max) - log_sum).narrow(y);
             }
-            ((Pair::widen_rest(simd, x.remainder()) - max) - log_sum).narrow_rest(y.into_remainder());
+            ((Pair::widen_rest(simd, x.remainder()) - max) - log_sum).narrow_partial(y.into_remainder());
         }
     }
 }
@@ -91,7 +91,7 @@ impl Vectorized for SoftmaxGrad<'_> {
                 (Pair::widen(simd, y) * (Pair::widen(simd, dy) - total)).narrow(dx);
             }
             let (y, dy) = (Pair::widen_rest(simd, y.remainder()), Pair::widen_rest(simd, dy.remainder()));
-            (y * (dy - total)).narrow_rest(dx.into_remainder());
+            (y * (dy - total)).narrow_partial(dx.into_remainder());
         }
     }
 }
@@ -118,7 +118,7 @@ impl Vectorized for LogSoftmaxGrad<'_> {
                 (Pair::widen(simd, dy) - softmax * total).narrow(dx);
             }
             let softmax = from_logarithm(simd, Pair::widen_rest(simd, y.remainder()));
-            (Pair::widen_rest(simd, dy.remainder()) - softmax * total).narrow_rest(dx.into_remainder());
+            (Pair::widen_rest(simd, dy.remainder()) - softmax * total).narrow_partial(dx.into_remainder());
         }
     }
 }
@@ -150,7 +150,20 @@ pub(crate) fn divide<S: Simd>(simd: S, e: &[f64], sum: f64, y: &mut [f32]) {
         (Pair::load(simd, e) / sum).narrow(y);
     }
     if let (rest @ [_, ..], Some(e)) = (y.into_remainder(), e.next()) {
-        (Pair::load(simd, e) / sum).narrow_rest(rest);
+        (Pair::load(simd, e) / sum).narrow_partial(rest);
+    }
+}
+
+/// `e · scale`, each rounded to f32.
+#[inline(always)]
+fn scale<S: Simd>(simd: S, e: &[f64], scale: f64, y: &mut [f32]) {
+    let scale = Pair::splat(simd, scale);
+    let (mut e, mut y) = (e.chunks_exact(S::LANES), y.chunks_exact_mut(S::LANES));
+    for (y, e) in y.by_ref().zip(e.by_ref()) {
+        (Pair::load(simd, e) * scale).narrow(y);
+    }
+    if let (rest @ [_, ..], Some(e)) = (y.into_remainder(), e.next()) {
+        (Pair::load(simd, e) * scale).narrow_partial(rest);
     }
 }
 

@@ -45,11 +45,12 @@ fn exp_or_zero(x: f64) -> f64 {
     }
 }
 
-/// `y_j = e_j / s`. `exponentials` is scratch as long as the row, here and below.
+/// `y_j = e_j · (1 / s)`. `exponentials` is scratch as long as the row, here and below.
 pub(crate) fn softmax(x: &[f32], y: &mut [f32], exponentials: &mut [f64]) {
     let Some(row) = Row::of(x, exponentials) else { return y.fill(f32::NAN) };
+    let scale = 1.0 / row.sum;
     for (y, e) in y.iter_mut().zip(exponentials) {
-        *y = (*e / row.sum) as f32;
+        *y = (*e * scale) as f32;
     }
 }
 
