@@ -26,11 +26,11 @@ def literal(value):
 
 
 def scalar(name, doc, value):
-    print("/// %s\npub(super) const %s: f64 = %s; // %.17e" % (doc, name, literal(value), float(value)))
+    print("/// %s\npub(crate) const %s: f64 = %s; // %.17e" % (doc, name, literal(value), float(value)))
 
 
 def table(name, doc, values):
-    print("/// %s\n#[rustfmt::skip]\npub(super) const %s: [f64; %d] = [" % (doc, name, len(values)))
+    print("/// %s\n#[rustfmt::skip]\npub(crate) const %s: [f64; %d] = [" % (doc, name, len(values)))
     for value in values:
         print("    %s, // %.17e" % (literal(value), float(value)))
     print("];")

@@ -78,3 +78,22 @@ pub(crate) fn same_length(
         rule: "they must be equally long",
     })
 }
+
+/// Two operands must have the same shape.
+pub(crate) fn same_shape(
+    kernel: &'static str,
+    (left_name, left): (&'static str, &[usize]),
+    (right_name, right): (&'static str, &[usize]),
+) -> Result<(), KernelError> {
+    if left == right {
+        return Ok(());
+    }
+    Err(KernelError::ShapeMismatch {
+        kernel,
+        left_name,
+        left: left.to_vec(),
+        right_name,
+        right: right.to_vec(),
+        rule: "they must have the same shape",
+    })
+}

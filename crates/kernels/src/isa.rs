@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::sync::OnceLock;
 
@@ -23,6 +24,10 @@ pub(crate) enum Path {
     /// aarch64, where fused multiply-add and NEON belong to the base architecture.
     #[cfg(target_arch = "aarch64")]
     Neon,
+}
+
+thread_local! {
+    static FORCED: Cell<Option<Isa>> = const { Cell::new(None) };
 }
 
 /// `BITPROOF_ISA` asks for something that cannot be had.
@@ -53,7 +58,23 @@ impl Isa {
     /// a variable that cannot be obeyed is ignored here and reported by [`Isa::from_env`].
     pub fn get() -> Isa {
         static CHOICE: OnceLock<Isa> = OnceLock::new();
-        *CHOICE.get_or_init(|| Isa::from_env().unwrap_or_else(|_| Isa::best()))
+        FORCED
+            .get()
+            .unwrap_or_else(|| *CHOICE.get_or_init(|| Isa::from_env().unwrap_or_else(|_| Isa::best())))
+    }
+
+    /// Runs `f`, in which kernels called by this thread use this instruction set. The bits are the same; this is how tests
+    /// show it. Kernels ask once, when they are called, so the threads that help them follow.
+    #[doc(hidden)]
+    pub fn force<R>(self, f: impl FnOnce() -> R) -> R {
+        struct Restore(Option<Isa>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                FORCED.set(self.0);
+            }
+        }
+        let _restore = Restore(FORCED.replace(Some(self)));
+        f()
     }
 
     /// What `BITPROOF_ISA` asks for, or the best one when it is unset or empty.
@@ -150,6 +171,17 @@ impl Isa {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_forced_choice_ends_with_its_call() {
+        let before = Isa::get();
+        for isa in Isa::available() {
+            assert_eq!(isa.force(Isa::get), isa);
+            let caught = std::panic::catch_unwind(|| isa.force(|| panic!("on purpose")));
+            assert!(caught.is_err());
+            assert_eq!(Isa::get(), before);
+        }
+    }
 
     #[test]
     fn names_are_obeyed_or_refused() {

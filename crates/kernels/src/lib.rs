@@ -15,8 +15,8 @@
 //! - No kernel reads a clock, the environment (except [`Isa`]) or an unseeded random number.
 //!
 //! # Where to start
-//! [`matmul_into`] and [`Start`]; [`softmax_cross_entropy`]; [`adamw_step`]; [`Stream`], [`shuffle`] and [`Batches`];
-//! [`elementary`]; [`with_threads`]. The innermost scalar code, which is compiled for each instruction set, lies in
+//! [`matmul_into`] and [`Start`]; [`sum_axis_into`]; [`softmax_cross_entropy`]; [`layer_norm_into`]; [`adamw_step`];
+//! [`Dropout`]; [`Stream`], [`shuffle`] and [`Batches`]; [`elementary`]; [`with_threads`]. The innermost scalar code, which is compiled for each instruction set, lies in
 //! `src/spec/`.
 //!
 //! ```
@@ -36,20 +36,25 @@
 mod arm;
 mod batch;
 mod broadcast;
+mod dropout;
 mod error;
+mod exponential;
 mod gather;
 mod init;
 mod isa;
 mod loss;
 mod matmul;
 mod nan;
+mod norm;
 mod optim;
 mod peak;
 mod prefetch;
 mod reduce;
 mod relu;
+mod scratch;
 mod shuffle;
 mod simd;
+mod softmax;
 mod spec;
 mod stream;
 mod threads;
@@ -62,19 +67,25 @@ pub use broadcast::{
     axpy_in_place_with, binary_in_place, binary_in_place_with, binary_into, binary_into_with,
     broadcast_shape, scale_in_place, sum_to_shape_into, Binary,
 };
+pub use dropout::{dropout_grad_into, dropout_into, Dropout};
 pub use error::KernelError;
 pub use gather::gather_rows_into;
 pub use init::{kaiming_normal, kaiming_uniform, normal};
 pub use isa::{Isa, IsaError};
-pub use loss::{log_softmax, softmax_cross_entropy};
+pub use loss::{softmax_cross_entropy, softmax_cross_entropy_into};
 pub use matmul::{matmul, matmul_into, matmul_into_with, Start};
 pub use nan::{canonical_nan, canonicalise};
-pub use optim::{adamw_step, sgd_step, AdamW, BiasCorrection, Sgd};
+pub use norm::{layer_norm_grad_into, layer_norm_into, RowMoments};
+pub use optim::{adamw_step, clip_gradients, gradient_norm, sgd_step, AdamW, BiasCorrection, Sgd};
 pub use peak::fused_multiply_add_peak;
 pub use prefetch::PrefetchBatches;
-pub use reduce::{argmax, argmax_rows, max, mean, sum, sum_axis0, sum_f64};
+pub use reduce::{
+    argmax, argmax_axis_into, argmax_rows, logsumexp_axis_into, max, max_axis_into, mean, mean_axis_into,
+    sum, sum_axis0, sum_axis_into, sum_f64, sum_of_squares,
+};
 pub use relu::{relu_grad_into, relu_grad_into_with, relu_into, relu_into_with};
 pub use shuffle::{permutation, shuffle};
+pub use softmax::{log_softmax, log_softmax_grad_into, log_softmax_into, softmax_grad_into, softmax_into};
 pub use spec::elementary;
 pub use stream::{Stream, StreamKey};
 pub use threads::{with_float_defaults, with_threads};

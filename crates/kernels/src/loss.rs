@@ -1,11 +1,15 @@
-//! Softmax and what is built on it, row by row in f64 with one rounding to f32 at the end.
+//! Cross-entropy of softmax, row by row in f64 with one rounding to f32 at the end.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 
-use crate::error::KernelError;
-use crate::reduce::{argmax, sum_f64};
-use crate::spec::elementary::{exp64, log64};
+use crate::error::{same_length, same_shape, KernelError};
+use crate::isa::Isa;
+use crate::scratch::{fill_row_major, with_row_major};
+use crate::simd::{Simd, Vectorized};
+use crate::softmax::lanes::{divide, exponentials};
+use crate::softmax::{band_length, with_exponentials};
+use crate::spec::softmax::cross_entropy;
 use crate::threads::with_float_defaults;
 
 /// Cross-entropy of softmax for R rows of C logits and R labels: the loss of every row, and the gradient with respect to
@@ -32,6 +36,46 @@ pub fn softmax_cross_entropy(
     logits: ArrayView2<'_, f32>,
     labels: &[u32],
 ) -> Result<(Vec<f32>, Array2<f32>), KernelError> {
+    check_labels(logits, labels)?;
+    let (mut losses, mut gradient) = (vec![0.0; logits.nrows()], Array2::zeros(logits.raw_dim()));
+    softmax_cross_entropy_into(logits, labels, &mut losses, gradient.view_mut())?;
+    Ok((losses, gradient))
+}
+
+/// [`softmax_cross_entropy`] into R losses and an R×C gradient that are there already.
+///
+/// # Errors
+/// As [`softmax_cross_entropy`], and [`KernelError::ShapeMismatch`] if there are not as many losses as rows or the gradient has
+/// another shape than the logits. Nothing is written then.
+pub fn softmax_cross_entropy_into(
+    logits: ArrayView2<'_, f32>,
+    labels: &[u32],
+    losses: &mut [f32],
+    gradient: ArrayViewMut2<'_, f32>,
+) -> Result<(), KernelError> {
+    check_labels(logits, labels)?;
+    same_length("softmax_cross_entropy", ("labels", labels.len()), ("losses", losses.len()))?;
+    same_shape("softmax_cross_entropy", ("logits", logits.shape()), ("gradient", gradient.shape()))?;
+    if logits.is_empty() {
+        return Ok(());
+    }
+    let (isa, columns) = (Isa::get(), logits.ncols());
+    let length = band_length(columns);
+    let rows = length / columns;
+    with_row_major(logits, |x| {
+        fill_row_major(gradient, |gradient| {
+            let bands = gradient.par_chunks_mut(length).zip(x.par_chunks(length));
+            let targets = losses.par_chunks_mut(rows).zip(labels.par_chunks(rows));
+            bands.zip(targets).for_each(|((gradient, x), (losses, labels))| {
+                let band = Band { x, labels, losses, gradient, columns };
+                with_float_defaults(|| with_exponentials(columns, |e| band.compute(isa, e)));
+            });
+        });
+    });
+    Ok(())
+}
+
+fn check_labels(logits: ArrayView2<'_, f32>, labels: &[u32]) -> Result<(), KernelError> {
     let (rows, classes) = logits.dim();
     if labels.len() != rows {
         return Err(KernelError::ShapeMismatch {
@@ -43,104 +87,68 @@ pub fn softmax_cross_entropy(
             rule: "there must be one label for each row",
         });
     }
-    if let Some(row) = labels.iter().position(|&label| label as usize >= classes) {
-        return Err(KernelError::LabelOutOfRange { row, label: labels[row], classes });
+    match labels.iter().position(|&label| label as usize >= classes) {
+        Some(row) => Err(KernelError::LabelOutOfRange { row, label: labels[row], classes }),
+        None => Ok(()),
     }
-    let mut losses = vec![0.0; rows];
-    let gradient = map_rows(logits, &mut losses, |row, x, gradient, loss| {
-        let softmax = Softmax::of(x);
-        let label = labels[row] as usize;
-        *loss = (softmax.log_sum - (f64::from(x[label]) - softmax.max)) as f32;
-        for (class, (gradient, e)) in gradient.iter_mut().zip(&softmax.exponentials).enumerate() {
-            let target = if class == label { 1.0 } else { 0.0 };
-            *gradient = (e / softmax.sum - target) as f32;
-        }
-    });
-    Ok((losses, gradient))
 }
 
-/// `y_j = (x_j − m) − ln s` for every row of an R×C matrix, in f64 with one rounding to f32; `m` and `s` as in
-/// [`softmax_cross_entropy`]. Rows without columns stay empty.
-pub fn log_softmax(logits: ArrayView2<'_, f32>) -> Array2<f32> {
-    let mut unused = vec![(); logits.nrows()];
-    map_rows(logits, &mut unused, |_, x, y, ()| {
-        let softmax = Softmax::of(x);
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = ((f64::from(x) - softmax.max) - softmax.log_sum) as f32;
-        }
-    })
+/// Some rows.
+struct Band<'a> {
+    x: &'a [f32],
+    labels: &'a [u32],
+    losses: &'a mut [f32],
+    gradient: &'a mut [f32],
+    columns: usize,
 }
 
-struct Softmax {
-    max: f64,
-    exponentials: Vec<f64>,
-    sum: f64,
-    log_sum: f64,
-}
-
-impl Softmax {
-    /// Of a row with at least one element.
-    fn of(x: &[f32]) -> Softmax {
-        let max = argmax(x).map_or(f64::NAN, |index| f64::from(x[index]));
-        // With an infinite maximum the differences are NaN where they matter; one NaN for the whole row is the same anywhere.
-        if !max.is_finite() {
-            return Softmax {
-                max: f64::NAN,
-                exponentials: vec![f64::NAN; x.len()],
-                sum: f64::NAN,
-                log_sum: f64::NAN,
-            };
-        }
-        let exponential = |&x: &f32| {
-            let below = f64::from(x) - max;
-            if below < -700.0 {
-                0.0
-            } else {
-                exp64(below)
+impl Band<'_> {
+    fn compute(self, isa: Isa, e: &mut [f64]) {
+        if let Err(InLanes { mut band, e }) = isa.vectorize(InLanes { band: self, e }) {
+            let e = &mut e[..band.columns];
+            for (x, label, gradient, loss) in band.rows() {
+                *loss = cross_entropy(x, label, gradient, e);
             }
-        };
-        let exponentials: Vec<f64> = x.iter().map(exponential).collect();
-        let sum = sum_f64(&exponentials);
-        Softmax { max, exponentials, sum, log_sum: log64(sum) }
+        }
+    }
+
+    /// Logits, label, and the places for gradient and loss.
+    #[inline(always)]
+    fn rows(&mut self) -> impl Iterator<Item = (&[f32], usize, &mut [f32], &mut f32)> {
+        let rows = self.x.chunks_exact(self.columns).zip(self.gradient.chunks_exact_mut(self.columns));
+        let rows = rows.zip(self.losses.iter_mut().zip(self.labels));
+        rows.map(|((x, gradient), (loss, &label))| (x, label as usize, gradient, loss))
     }
 }
 
-/// A matrix like `logits` and one `extra` for each row, computed row by row; over threads where that pays.
-fn map_rows<T: Send>(
-    logits: ArrayView2<'_, f32>,
-    extra: &mut [T],
-    row: impl Fn(usize, &[f32], &mut [f32], &mut T) + Sync,
-) -> Array2<f32> {
-    /// Elements below which waking a thread costs more than it saves.
-    const WORTH_A_THREAD: usize = 1 << 14;
-    let columns = logits.ncols();
-    let mut out = Array2::zeros(logits.raw_dim());
-    if logits.is_empty() {
-        return out;
+struct InLanes<'a, 'b> {
+    band: Band<'a>,
+    e: &'b mut [f64],
+}
+
+impl Vectorized for InLanes<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let InLanes { mut band, e } = self;
+        for (x, label, gradient, loss) in band.rows() {
+            let Some(row) = exponentials(simd, x, e) else {
+                gradient.fill(f32::NAN);
+                *loss = f32::NAN;
+                continue;
+            };
+            // Elsewhere the target is 0, and e/s − 0 is e/s, which is never −0.
+            divide(simd, e, row.sum, gradient);
+            gradient[label] = (e[label] / row.sum - 1.0) as f32;
+            *loss = row.loss(x[label]);
+        }
     }
-    let logits = logits.as_standard_layout();
-    let x = logits.as_slice().expect("standard layout is contiguous");
-    let y = out.as_slice_mut().expect("a new array is contiguous");
-    let rows_at_once = WORTH_A_THREAD.div_ceil(columns);
-    y.par_chunks_mut(rows_at_once * columns)
-        .zip(x.par_chunks(rows_at_once * columns))
-        .zip(extra.par_chunks_mut(rows_at_once))
-        .enumerate()
-        .for_each(|(block, ((y, x), extra))| {
-            with_float_defaults(|| {
-                let rows = y.chunks_exact_mut(columns).zip(x.chunks_exact(columns)).zip(extra);
-                for (index, ((y, x), extra)) in rows.enumerate() {
-                    row(block * rows_at_once + index, x, y, extra);
-                }
-            });
-        });
-    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::with_threads;
+    use crate::{log_softmax, with_threads};
     use ndarray::array;
 
     fn bits(values: &Array2<f32>) -> Vec<u32> {

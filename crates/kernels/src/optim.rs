@@ -1,7 +1,16 @@
 //! Optimizer steps: each new value is one sequence of f64 operations on the f32 operands, rounded once to f32.
 
+mod clip;
+
+use rayon::prelude::*;
+
 use crate::error::{same_length, KernelError};
-use crate::threads::with_float_defaults;
+use crate::isa::Isa;
+use crate::simd::{Simd, Vectorized};
+use crate::spec::optim::{AdamWStep, SgdStep};
+use crate::threads::{with_float_defaults, worth};
+
+pub use clip::{clip_gradients, gradient_norm};
 
 /// Constants of AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019). The defaults are PyTorch's.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,6 +67,11 @@ impl BiasCorrection {
         });
     }
 
+    /// `β₁ᵗ` and `β₂ᵗ`.
+    pub(crate) fn powers(&self) -> (f64, f64) {
+        (self.beta1_power, self.beta2_power)
+    }
+
     /// Steps begun so far.
     pub fn steps(&self) -> u64 {
         self.steps
@@ -70,7 +84,7 @@ impl BiasCorrection {
 /// `p' = f32((1 − α·λ)·p − (α·(m' / (1 − β₁ᵗ))) / (√(v' / (1 − β₂ᵗ)) + ε))`.
 ///
 /// The rounded `m'` and `v'` enter `p'`, so a step depends only on what a checkpoint stores. The constants are the f32
-/// values of `config`, widened.
+/// values of `config`, widened. Large tensors are divided over the current rayon pool.
 ///
 /// # Errors
 /// [`KernelError::ShapeMismatch`] if the four slices are not equally long; nothing is changed then.
@@ -89,20 +103,45 @@ pub fn adamw_step(
     same_length("adamw_step", ("param", param.len()), ("grad", grad.len()))?;
     same_length("adamw_step", ("param", param.len()), ("m", m.len()))?;
     same_length("adamw_step", ("param", param.len()), ("v", v.len()))?;
-    with_float_defaults(|| {
-        let (rate, eps) = (f64::from(config.learning_rate), f64::from(config.eps));
-        let (beta1, beta2) = (f64::from(config.beta1), f64::from(config.beta2));
-        let keep = 1.0 - rate * f64::from(config.weight_decay);
-        let (unbias1, unbias2) = (1.0 - correction.beta1_power, 1.0 - correction.beta2_power);
-        for (((p, &g), m), v) in param.iter_mut().zip(grad).zip(m).zip(v) {
-            let g = f64::from(g);
-            *m = (beta1 * f64::from(*m) + (1.0 - beta1) * g) as f32;
-            *v = (beta2 * f64::from(*v) + (1.0 - beta2) * (g * g)) as f32;
-            let step = rate * (f64::from(*m) / unbias1) / ((f64::from(*v) / unbias2).sqrt() + eps);
-            *p = (keep * f64::from(*p) - step) as f32;
-        }
+    let isa = Isa::get();
+    let step = with_float_defaults(|| AdamWStep::new(config, correction));
+    let part = part_length(param.len());
+    let states = m.par_chunks_mut(part).zip(v.par_chunks_mut(part));
+    let parts = param.par_chunks_mut(part).zip(grad.par_chunks(part)).zip(states);
+    parts.for_each(|((param, grad), (m, v))| {
+        with_float_defaults(|| {
+            let part = AdamWPart { step: &step, param, grad, m, v };
+            isa.vectorize(part).unwrap_or_else(AdamWPart::update);
+        });
     });
     Ok(())
+}
+
+struct AdamWPart<'a> {
+    step: &'a AdamWStep,
+    param: &'a mut [f32],
+    grad: &'a [f32],
+    m: &'a mut [f32],
+    v: &'a mut [f32],
+}
+
+impl AdamWPart<'_> {
+    /// Elements have nothing to do with each other, so the specification is the code of every instruction set.
+    #[inline(always)]
+    fn update(self) {
+        let states = self.m.iter_mut().zip(self.v);
+        for ((p, &g), (m, v)) in self.param.iter_mut().zip(self.grad).zip(states) {
+            (*p, *m, *v) = self.step.element(*p, g, *m, *v);
+        }
+    }
+}
+
+impl Vectorized for AdamWPart<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        self.update();
+    }
 }
 
 /// Constants of stochastic gradient descent with (heavy-ball) momentum.
@@ -129,16 +168,50 @@ pub fn sgd_step(
 ) -> Result<(), KernelError> {
     same_length("sgd_step", ("param", param.len()), ("grad", grad.len()))?;
     same_length("sgd_step", ("param", param.len()), ("velocity", velocity.len()))?;
-    with_float_defaults(|| {
-        let (rate, momentum) = (f64::from(config.learning_rate), f64::from(config.momentum));
-        let decay = f64::from(config.weight_decay);
-        for ((p, &g), u) in param.iter_mut().zip(grad).zip(velocity) {
-            let before = f64::from(*p);
-            *u = (momentum * f64::from(*u) + (f64::from(g) + decay * before)) as f32;
-            *p = (before - rate * f64::from(*u)) as f32;
-        }
+    let isa = Isa::get();
+    let step = SgdStep::new(config);
+    let part = part_length(param.len());
+    let parts = param.par_chunks_mut(part).zip(grad.par_chunks(part)).zip(velocity.par_chunks_mut(part));
+    parts.for_each(|((param, grad), velocity)| {
+        with_float_defaults(|| {
+            let part = SgdPart { step: &step, param, grad, velocity };
+            isa.vectorize(part).unwrap_or_else(SgdPart::update);
+        });
     });
     Ok(())
+}
+
+struct SgdPart<'a> {
+    step: &'a SgdStep,
+    param: &'a mut [f32],
+    grad: &'a [f32],
+    velocity: &'a mut [f32],
+}
+
+impl SgdPart<'_> {
+    #[inline(always)]
+    fn update(self) {
+        for ((p, &g), u) in self.param.iter_mut().zip(self.grad).zip(self.velocity) {
+            (*p, *u) = self.step.element(*p, g, *u);
+        }
+    }
+}
+
+impl Vectorized for SgdPart<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        self.update();
+    }
+}
+
+/// Elements that one thread updates of `length`.
+fn part_length(length: usize) -> usize {
+    /// Elements that are worth waking a thread for.
+    const WORTH_A_THREAD: usize = 1 << 15;
+    /// Parts end where cache lines do, if the tensors begin there.
+    const GRAIN: usize = 16;
+    length.div_ceil(worth(length, WORTH_A_THREAD)).next_multiple_of(GRAIN).max(GRAIN)
 }
 
 #[cfg(test)]

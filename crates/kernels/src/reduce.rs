@@ -1,17 +1,18 @@
 //! Reductions in one fixed tree, whatever the instruction set and the number of threads.
 
-use std::ops::Add;
+mod axis;
+mod columns;
+pub(crate) mod lanes;
 
-use ndarray::{Array1, ArrayView2};
-use rayon::prelude::*;
+use ndarray::{Array1, ArrayView2, Axis};
 
 use crate::error::KernelError;
+use crate::isa::Isa;
+use crate::spec::reduce::{self as spec, left_chunks, CHUNK};
 use crate::threads::with_float_defaults;
+use lanes::{Largest, Position, Sum, Sum64, SumOfSquares};
 
-/// Lanes of a chunk: element `e` of a chunk belongs to lane `e mod 64`.
-const LANES: usize = 64;
-/// Elements of a chunk.
-const CHUNK: usize = 16_384;
+pub use axis::{argmax_axis_into, logsumexp_axis_into, max_axis_into, mean_axis_into, sum_axis_into};
 
 /// The sum of all elements, in this tree: chunks of 16,384 elements; in a chunk, lane `l` is the chain
 /// `((0 + x[l]) + x[l+64]) + x[l+128] …` from `+0`; lanes fold as `s[l] = s[l] + s[l+h]` for `h = 32, 16, … 1`; chunk sums fold in neighbouring pairs,
@@ -24,12 +25,31 @@ const CHUNK: usize = 16_384;
 /// assert_eq!(bitproof_kernels::sum(&[1.0, 2.0, 3.5]), 6.5);
 /// ```
 pub fn sum(values: &[f32]) -> f32 {
-    tree_sum(values)
+    let isa = Isa::get();
+    divided(values, &|values| {
+        isa.vectorize(Sum(values)).unwrap_or_else(|Sum(values)| spec::tree_sum(values, |x| x))
+    })
 }
 
 /// [`sum`] in f64, in the same tree.
 pub fn sum_f64(values: &[f64]) -> f64 {
-    tree_sum(values)
+    let isa = Isa::get();
+    divided(values, &|values| {
+        isa.vectorize(Sum64(values)).unwrap_or_else(|Sum64(values)| spec::tree_sum(values, |x| x))
+    })
+}
+
+/// `Σ x·x` in f64, where every square is exact, in the tree of [`sum`].
+///
+/// ```
+/// assert_eq!(bitproof_kernels::sum_of_squares(&[3.0, 4.0]), 25.0);
+/// ```
+pub fn sum_of_squares(values: &[f32]) -> f64 {
+    let isa = Isa::get();
+    divided(values, &|values| {
+        isa.vectorize(SumOfSquares(values))
+            .unwrap_or_else(|SumOfSquares(values)| spec::tree_sum(values, |x| f64::from(x) * f64::from(x)))
+    })
 }
 
 /// [`sum`] divided by the count: the f32 sum and the count are divided in f64, and the quotient is rounded to f32. NaN for
@@ -38,30 +58,19 @@ pub fn mean(values: &[f32]) -> f32 {
     if values.is_empty() {
         return f32::NAN;
     }
-    with_float_defaults(|| (f64::from(tree_sum(values)) / values.len() as f64) as f32)
+    let sum = sum(values);
+    with_float_defaults(|| mean_of(sum, values.len()))
 }
 
 /// The largest element; of equal ones (`+0` and `−0`) the first. The canonical NaN if there is any NaN, `−∞` for an empty
 /// slice.
 pub fn max(values: &[f32]) -> f32 {
-    match argmax(values) {
-        Some(index) => crate::canonical_nan(values[index]),
-        None => f32::NEG_INFINITY,
-    }
+    with_float_defaults(|| max_on(Isa::get(), values))
 }
 
 /// The first index of the largest element, or of the first NaN if there is one; `None` for an empty slice.
 pub fn argmax(values: &[f32]) -> Option<usize> {
-    let mut best = 0;
-    for (index, &value) in values.iter().enumerate() {
-        if value.is_nan() {
-            return Some(index);
-        }
-        if value > values[best] {
-            best = index;
-        }
-    }
-    (!values.is_empty()).then_some(best)
+    with_float_defaults(|| argmax_on(Isa::get(), values))
 }
 
 /// [`argmax`] of every row of an R×C matrix: R column numbers.
@@ -76,99 +85,60 @@ pub fn argmax_rows(values: ArrayView2<'_, f32>) -> Result<Vec<u32>, KernelError>
     if columns > u32::MAX as usize {
         return Err(KernelError::SizeOverflow { kernel: "argmax_rows", rows, columns });
     }
-    let values = values.as_standard_layout();
-    let best = |row: ndarray::ArrayView1<'_, f32>| row.to_slice().and_then(argmax).unwrap_or(0) as u32;
-    Ok(values.rows().into_iter().map(best).collect())
+    let mut best = Array1::zeros(rows);
+    argmax_axis_into(values, Axis(1), best.view_mut())?;
+    Ok(best.to_vec())
 }
 
 /// Column sums of an R×C matrix: element `j` is [`sum`] of column `j`, bit for bit.
 pub fn sum_axis0(values: ArrayView2<'_, f32>) -> Array1<f32> {
-    let (rows, columns) = values.dim();
-    if rows == 0 || columns == 0 {
-        return Array1::zeros(columns);
-    }
-    let values = values.as_standard_layout();
-    let values = values.as_slice().expect("standard layout is contiguous");
-    with_float_defaults(|| {
-        let mut chunk_sums: Vec<Vec<f32>> =
-            values.chunks(CHUNK * columns).map(|chunk| column_sums(chunk, columns)).collect();
-        Array1::from(fold_pairs(&mut chunk_sums, |left, right| {
-            left.iter_mut().zip(right).for_each(|(left, right)| *left += right);
-        }))
-    })
-}
-
-/// The lanes of many columns at once: a row is added to lane `row mod 64` of its columns, a strip of columns at a time so
-/// that the lanes stay in the first cache.
-fn column_sums(chunk: &[f32], columns: usize) -> Vec<f32> {
-    const STRIP: usize = 32;
-    let mut sums = vec![0.0; columns];
-    for (strip, sums) in sums.chunks_mut(STRIP).enumerate() {
-        let mut lanes = [[0.0_f32; STRIP]; LANES];
-        for (row, values) in chunk.chunks_exact(columns).enumerate() {
-            let values = &values[strip * STRIP..][..sums.len()];
-            lanes[row % LANES].iter_mut().zip(values).for_each(|(lane, value)| *lane += value);
-        }
-        let mut half = LANES / 2;
-        while half > 0 {
-            let (low, high) = lanes.split_at_mut(half);
-            for (low, high) in low.iter_mut().zip(high) {
-                low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
-            }
-            half /= 2;
-        }
-        sums.copy_from_slice(&lanes[0][..sums.len()]);
-    }
+    let mut sums = Array1::zeros(values.ncols());
+    sum_axis_into(values, Axis(0), sums.view_mut()).expect("there is a sum for each column");
     sums
 }
 
-fn tree_sum<T>(values: &[T]) -> T
-where
-    T: Copy + Default + Add<Output = T> + Send + Sync,
-{
-    /// Chunks from which on threads are worth waking.
-    const PARALLEL_CHUNKS: usize = 64;
-    if values.len() <= CHUNK {
-        return with_float_defaults(|| chunk_sum(values));
-    }
-    let mut sums: Vec<T> = if values.len() < PARALLEL_CHUNKS * CHUNK {
-        with_float_defaults(|| values.chunks(CHUNK).map(chunk_sum).collect())
-    } else {
-        values.par_chunks(CHUNK).map(|chunk| with_float_defaults(|| chunk_sum(chunk))).collect()
-    };
-    with_float_defaults(|| fold_pairs(&mut sums, |left, right| *left = *left + *right))
+fn mean_of(sum: f32, count: usize) -> f32 {
+    (f64::from(sum) / count as f64) as f32
 }
 
-fn chunk_sum<T: Copy + Default + Add<Output = T>>(chunk: &[T]) -> T {
-    let mut lanes = [T::default(); LANES];
-    for row in chunk.chunks(LANES) {
-        lanes.iter_mut().zip(row).for_each(|(lane, &value)| *lane = *lane + value);
-    }
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] = lanes[lane] + lanes[lane + half];
+fn max_on(isa: Isa, values: &[f32]) -> f32 {
+    match isa.vectorize(Largest(values)) {
+        Ok(0.0) => {
+            // Of zeros the first, which may be −0.
+            values[position(isa, values, 0.0).expect("there is a zero")]
         }
-        half /= 2;
+        Ok(largest) => largest,
+        Err(Largest(values)) => spec::max(values),
     }
-    lanes[0]
 }
 
-/// Folds neighbours level by level into the first element and takes it out; the default value if there is none.
-fn fold_pairs<T: Default>(values: &mut [T], add: impl Fn(&mut T, &T)) -> T {
-    let mut count = values.len();
-    while count > 1 {
-        for pair in 0..count / 2 {
-            values.swap(pair, 2 * pair);
-            let (left, right) = values.split_at_mut(2 * pair + 1);
-            add(&mut left[pair], &right[0]);
-        }
-        if count % 2 == 1 {
-            values.swap(count / 2, count - 1);
-        }
-        count = count.div_ceil(2);
+fn argmax_on(isa: Isa, values: &[f32]) -> Option<usize> {
+    match isa.vectorize(Largest(values)) {
+        Ok(largest) if largest.is_nan() => values.iter().position(|value| value.is_nan()),
+        Ok(largest) => position(isa, values, largest),
+        Err(Largest(values)) => spec::argmax(values),
     }
-    values.first_mut().map(std::mem::take).unwrap_or_default()
+}
+
+fn position(isa: Isa, values: &[f32], wanted: f32) -> Option<usize> {
+    let scalar = |Position(values, wanted)| values.iter().position(|&value| value == wanted);
+    isa.vectorize(Position(values, wanted)).unwrap_or_else(scalar)
+}
+
+/// A sum in the tree over all chunks, whose halves go to different threads while they are long.
+fn divided<X: Sync, T: Send + std::ops::Add<Output = T>>(
+    values: &[X],
+    sum: &(impl Fn(&[X]) -> T + Sync),
+) -> T {
+    /// Chunks that are worth waking a thread for.
+    const WORTH_A_THREAD: usize = 32;
+    let chunks = values.len().div_ceil(CHUNK);
+    if chunks < 2 * WORTH_A_THREAD || rayon::current_num_threads() == 1 {
+        return with_float_defaults(|| sum(values));
+    }
+    let (left, right) = values.split_at(left_chunks(chunks) * CHUNK);
+    let (left, right) = rayon::join(|| divided(left, sum), || divided(right, sum));
+    with_float_defaults(|| left + right)
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@
 //!
 //! Vector code is a struct with its operands that implements [`Vectorized`]; `isa.vectorize(op)` compiles it for, and runs it
 //! on, one instruction set. `run` and what it calls down to the lanes has to be `#[inline(always)]`: what is not inlined is
-//! compiled without the instruction set, and slow.
+//! compiled without the instruction set, and slow. Closures cannot be marked so; where one would hold lanes, write a trait
+//! with such a method.
 
 use std::ops::{Add, Div, Mul, Sub};
 
@@ -64,6 +65,16 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Panics
     /// When there are fewer than [`Simd::LANES_64`].
     fn load64(self, from: &[f64]) -> Self::F64;
+    /// `from`, widened, in the first lanes and `+0` in the others.
+    ///
+    /// # Panics
+    /// When `from` has more than [`Simd::LANES_64`] elements.
+    fn widen_partial(self, from: &[f32]) -> Self::F64;
+    /// `from` in the first lanes and `+0` in the others.
+    ///
+    /// # Panics
+    /// When `from` has more than [`Simd::LANES_64`] elements.
+    fn load64_partial(self, from: &[f64]) -> Self::F64;
 
     /// Rows and columns that [`Simd::transpose`] takes.
     const BLOCK: usize;
@@ -182,11 +193,61 @@ pub(crate) trait F64Lanes:
     /// # Panics
     /// When `to` has fewer elements.
     fn narrow(self, to: &mut [f32]);
+    /// Stores the first lanes, as many as `to` has elements, each rounded to f32.
+    ///
+    /// # Panics
+    /// When `to` has more elements than there are lanes.
+    fn narrow_partial(self, to: &mut [f32]);
 }
 
 /// Two registers side by side. Long chains of operations that wait for each other go on in both at once.
 #[derive(Clone, Copy)]
 pub(crate) struct Pair<V>(pub(crate) V, pub(crate) V);
+
+impl<V: F64Lanes> Pair<V> {
+    /// `x` in every lane.
+    #[inline(always)]
+    pub(crate) fn splat<S: Simd<F64 = V>>(simd: S, x: f64) -> Self {
+        Pair(simd.splat64(x), simd.splat64(x))
+    }
+
+    /// The first lanes of `from`, widened.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    #[inline(always)]
+    pub(crate) fn widen<S: Simd<F64 = V>>(simd: S, from: &[f32]) -> Self {
+        let (low, high) = from.split_at(V::LANES);
+        Pair(simd.widen(low), simd.widen(high))
+    }
+
+    /// The first lanes of `from`.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    #[inline(always)]
+    pub(crate) fn load<S: Simd<F64 = V>>(simd: S, from: &[f64]) -> Self {
+        let (low, high) = from.split_at(V::LANES);
+        Pair(simd.load64(low), simd.load64(high))
+    }
+
+    /// [`Pair::widen`] of the end of a row, with `+0` in the other lanes.
+    #[inline(always)]
+    pub(crate) fn widen_rest<S: Simd<F64 = V>>(simd: S, from: &[f32]) -> Self {
+        let (low, high) = from.split_at(from.len().min(V::LANES));
+        Pair(simd.widen_partial(low), simd.widen_partial(high))
+    }
+
+    /// [`Pair::load`] of the end of a row, with `+0` in the other lanes.
+    #[inline(always)]
+    pub(crate) fn load_rest<S: Simd<F64 = V>>(simd: S, from: &[f64]) -> Self {
+        let (low, high) = from.split_at(from.len().min(V::LANES));
+        Pair(simd.load64_partial(low), simd.load64_partial(high))
+    }
+}
+
+/// As many lanes as a register of f32 has anywhere.
+pub(crate) const MOST_LANES: usize = 16;
 
 macro_rules! pairwise {
     ($($method:ident($($b:ident),*);)*) => {$(
@@ -276,6 +337,12 @@ impl<V: F64Lanes> F64Lanes for Pair<V> {
         let (low, high) = to.split_at_mut(V::LANES);
         self.0.store64(low);
         self.1.store64(high);
+    }
+    #[inline(always)]
+    fn narrow_partial(self, to: &mut [f32]) {
+        let (low, high) = to.split_at_mut(to.len().min(V::LANES));
+        self.0.narrow_partial(low);
+        self.1.narrow_partial(high);
     }
     #[inline(always)]
     fn narrow(self, to: &mut [f32]) {

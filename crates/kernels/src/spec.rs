@@ -2,8 +2,13 @@
 //! (`matmul`), and only once where plain IEEE operations do (`elementary`).
 
 pub(crate) mod broadcast;
+pub(crate) mod dropout;
 pub mod elementary;
 pub(crate) mod fma;
 pub(crate) mod matmul;
+pub(crate) mod norm;
 pub(crate) mod normal;
-mod tables;
+pub(crate) mod optim;
+pub(crate) mod reduce;
+pub(crate) mod softmax;
+pub(crate) mod tables;

@@ -108,14 +108,43 @@ impl Stream {
     }
 }
 
+/// The words of blocks `first, first + 1, …` (modulo 2⁶²) of the stream: element `w` of all blocks lies in array `w`.
+///
+/// The same as block after block, but side by side, so that compiled for an instruction set it runs in lanes.
+#[inline(always)]
+pub(crate) fn blocks<const N: usize>(key: StreamKey, first: u64) -> [[u32; N]; 4] {
+    let counters: [u64; N] = std::array::from_fn(|index| first.wrapping_add(index as u64) & (u64::MAX >> 2));
+    let mut key = key.words();
+    let mut words = [
+        counters.map(|counter| counter as u32),
+        counters.map(|counter| (counter >> 32) as u32),
+        [0; N],
+        [0; N],
+    ];
+    for _ in 0..10 {
+        #[expect(clippy::needless_range_loop, reason = "four arrays go side by side")]
+        for block in 0..N {
+            let left = u64::from(MULTIPLIERS[0]) * u64::from(words[0][block]);
+            let right = u64::from(MULTIPLIERS[1]) * u64::from(words[2][block]);
+            words[0][block] = (right >> 32) as u32 ^ words[1][block] ^ key[0];
+            words[1][block] = right as u32;
+            words[2][block] = (left >> 32) as u32 ^ words[3][block] ^ key[1];
+            words[3][block] = left as u32;
+        }
+        key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+    }
+    words
+}
+
+const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
+/// The golden ratio and √3 − 1, as in the paper.
+const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
+
 fn block(key: StreamKey, counter: u64) -> [u32; 4] {
     philox4x32_10(key.words(), [counter as u32, (counter >> 32) as u32, 0, 0])
 }
 
 fn philox4x32_10(mut key: [u32; 2], mut counter: [u32; 4]) -> [u32; 4] {
-    const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
-    /// The golden ratio and √3 − 1, as in the paper.
-    const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
     for _ in 0..10 {
         let left = u64::from(MULTIPLIERS[0]) * u64::from(counter[0]);
         let right = u64::from(MULTIPLIERS[1]) * u64::from(counter[2]);
@@ -172,6 +201,19 @@ mod tests {
         let last = philox4x32_10(KEY.words(), [u32::MAX, u32::MAX >> 2, 0, 0])[3];
         assert_eq!((far.next_u32(), far.position(), far.next_u32()), (last, 0, words[0]));
         assert_ne!(Stream::new(StreamKey([0; 8])).next_u32(), words[0]);
+    }
+
+    #[test]
+    fn blocks_side_by_side_are_the_stream() {
+        for first in [0, 1, 77, u64::from(u32::MAX) - 2, (u64::MAX >> 2) - 1] {
+            let words: [[u32; 4]; 4] = blocks(KEY, first);
+            let mut stream = Stream::at(KEY, first.wrapping_mul(4));
+            for block in 0..4 {
+                for word in words {
+                    assert_eq!(word[block], stream.next_u32(), "block {block} from {first}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -93,6 +93,18 @@ impl Simd for Neon {
         // SAFETY: two elements are there.
         F64x2(unsafe { vld1q_f64(from.as_ptr()) })
     }
+    #[inline(always)]
+    fn widen_partial(self, from: &[f32]) -> F64x2 {
+        let mut lanes = [0.0; 2];
+        lanes[..from.len()].copy_from_slice(from);
+        self.widen(&lanes)
+    }
+    #[inline(always)]
+    fn load64_partial(self, from: &[f64]) -> F64x2 {
+        let mut lanes = [0.0; 2];
+        lanes[..from.len()].copy_from_slice(from);
+        self.load64(&lanes)
+    }
 }
 
 macro_rules! operators {
@@ -292,6 +304,12 @@ impl F64Lanes for F64x2 {
         assert!(to.len() >= 2);
         // SAFETY: two elements are there.
         unsafe { vst1_f32(to.as_mut_ptr(), vcvt_f32_f64(self.0)) }
+    }
+    #[inline(always)]
+    fn narrow_partial(self, to: &mut [f32]) {
+        let mut lanes = [0.0; 2];
+        self.narrow(&mut lanes);
+        to.copy_from_slice(&lanes[..to.len()]);
     }
 }
 

@@ -93,6 +93,23 @@ impl Simd for Avx2 {
         // SAFETY: the token; four elements are there.
         F64x4(unsafe { _mm256_loadu_pd(from.as_ptr()) })
     }
+    #[inline(always)]
+    fn widen_partial(self, from: &[f32]) -> F64x4 {
+        assert!(from.len() <= 4);
+        let mask = first(from.len());
+        // SAFETY: the token; the mask names no element beyond the slice, and what it does not name is not read.
+        F64x4(unsafe { _mm256_cvtps_pd(_mm_maskload_ps(from.as_ptr(), _mm256_castsi256_si128(mask))) })
+    }
+    #[inline(always)]
+    fn load64_partial(self, from: &[f64]) -> F64x4 {
+        assert!(from.len() <= 4);
+        let mask = first(from.len());
+        // SAFETY: the token; the mask, widened, names no element beyond the slice, and what it does not name is not read.
+        unsafe {
+            let mask = _mm256_cvtepi32_epi64(_mm256_castsi256_si128(mask));
+            F64x4(_mm256_maskload_pd(from.as_ptr(), mask))
+        }
+    }
 }
 
 /// [`Simd::transpose`] of eight rows and columns.
@@ -373,6 +390,13 @@ impl F64Lanes for F64x4 {
         assert!(to.len() >= 4);
         // SAFETY: the value proves the features; four elements are there.
         unsafe { _mm_storeu_ps(to.as_mut_ptr(), _mm256_cvtpd_ps(self.0)) }
+    }
+    #[inline(always)]
+    fn narrow_partial(self, to: &mut [f32]) {
+        let mut lanes = [0.0; 4];
+        self.narrow(&mut lanes);
+        assert!(to.len() <= 4);
+        to.iter_mut().zip(lanes).for_each(|(to, lane)| *to = lane);
     }
 }
 

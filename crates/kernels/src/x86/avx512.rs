@@ -93,6 +93,16 @@ impl Simd for Avx512 {
         // SAFETY: the token; eight elements are there.
         F64x8(unsafe { _mm512_loadu_pd(from.as_ptr()) })
     }
+    #[inline(always)]
+    fn widen_partial(self, from: &[f32]) -> F64x8 {
+        // SAFETY: the token; the mask names no element beyond the slice, and what it does not name is not read.
+        F64x8(unsafe { _mm512_cvtps_pd(_mm256_maskz_loadu_ps(first64(from.len()), from.as_ptr())) })
+    }
+    #[inline(always)]
+    fn load64_partial(self, from: &[f64]) -> F64x8 {
+        // SAFETY: the token; the mask names no element beyond the slice, and what it does not name is not read.
+        F64x8(unsafe { _mm512_maskz_loadu_pd(first64(from.len()), from.as_ptr()) })
+    }
 }
 
 /// A mask of the first `count` of sixteen lanes.
@@ -100,6 +110,13 @@ impl Simd for Avx512 {
 fn first(count: usize) -> __mmask16 {
     assert!(count <= 16);
     ((1u32 << count) - 1) as __mmask16
+}
+
+/// A mask of the first `count` of eight lanes.
+#[inline(always)]
+fn first64(count: usize) -> __mmask8 {
+    assert!(count <= 8);
+    ((1u32 << count) - 1) as __mmask8
 }
 
 macro_rules! operators {
@@ -301,6 +318,11 @@ impl F64Lanes for F64x8 {
         assert!(to.len() >= 8);
         // SAFETY: the value proves the features; eight elements are there.
         unsafe { _mm256_storeu_ps(to.as_mut_ptr(), _mm512_cvtpd_ps(self.0)) }
+    }
+    #[inline(always)]
+    fn narrow_partial(self, to: &mut [f32]) {
+        // SAFETY: the value proves the features; the mask names no element beyond the slice, and no other is written.
+        unsafe { _mm256_mask_storeu_ps(to.as_mut_ptr(), first64(to.len()), _mm512_cvtpd_ps(self.0)) }
     }
 }
 
