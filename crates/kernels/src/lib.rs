@@ -35,6 +35,9 @@
 #[cfg(target_arch = "aarch64")]
 mod arm;
 mod batch;
+mod batched;
+mod chains;
+mod conv;
 mod error;
 mod init;
 mod isa;
@@ -43,7 +46,9 @@ mod matmul;
 mod nan;
 mod optim;
 mod reduce;
+mod pool;
 mod relu;
+mod scratch;
 mod shuffle;
 mod simd;
 mod spec;
@@ -53,6 +58,11 @@ mod threads;
 mod x86;
 
 pub use batch::{Batches, LastBatch};
+pub use batched::{batched_matmul_into, batched_matmul_into_with};
+pub use conv::{
+    conv2d_bias_grad_into, conv2d_bias_grad_into_with, conv2d_input_grad_into, conv2d_input_grad_into_with, conv2d_into,
+    conv2d_into_with, conv2d_weight_grad_into, conv2d_weight_grad_into_with, Conv2d,
+};
 pub use error::KernelError;
 pub use init::kaiming_uniform;
 pub use isa::{Isa, IsaError};
@@ -60,6 +70,9 @@ pub use loss::{log_softmax, softmax_cross_entropy};
 pub use matmul::{matmul, matmul_into, matmul_into_with, Start};
 pub use nan::{canonical_nan, canonicalise};
 pub use optim::{adamw_step, sgd_step, AdamW, BiasCorrection, Sgd};
+pub use pool::{
+    avg_pool2d_grad_into, avg_pool2d_into, max_pool2d_grad_into, max_pool2d_into, AverageOver, Pool2d,
+};
 pub use reduce::{argmax, argmax_rows, max, mean, sum, sum_axis0, sum_f64};
 pub use relu::{relu_grad_into, relu_into};
 pub use shuffle::{permutation, shuffle};

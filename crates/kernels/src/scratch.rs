@@ -1,0 +1,40 @@
+//! Memory that a thread keeps between calls, so that kernels allocate nothing once they have met their largest operands.
+
+use std::cell::Cell;
+
+/// Buffers without any meaning between calls.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub(crate) floats: [Vec<f32>; 10],
+    pub(crate) offsets: [Vec<usize>; 4],
+}
+
+thread_local! {
+    static SPARE: Cell<Scratch> = const {
+        Cell::new(Scratch { floats: [const { Vec::new() }; 10], offsets: [const { Vec::new() }; 4] })
+    };
+}
+
+/// Lends this thread's buffers to `f`. They are taken out meanwhile: a kernel that this thread steals from within `f` finds
+/// empty ones.
+pub(crate) fn with_scratch<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
+    let mut scratch = SPARE.take();
+    let result = f(&mut scratch);
+    SPARE.set(scratch);
+    result
+}
+
+/// The buffer with `length` elements, all `+0`.
+pub(crate) fn zeroed(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
+    buffer.clear();
+    buffer.resize(length, 0.0);
+    buffer
+}
+
+/// The buffer with at least `length` elements cut to just these, whatever they hold.
+pub(crate) fn sized(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
+    if buffer.len() < length {
+        buffer.resize(length, 0.0);
+    }
+    &mut buffer[..length]
+}
