@@ -34,6 +34,7 @@
 
 #[cfg(target_arch = "aarch64")]
 mod arm;
+mod attention;
 mod batch;
 mod batched;
 mod chains;
@@ -57,6 +58,9 @@ mod threads;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use attention::{
+    attention_grad_into, attention_grad_into_with, attention_into, attention_into_with, Attention, AttentionOperands,
+};
 pub use batch::{Batches, LastBatch};
 pub use batched::{batched_matmul_into, batched_matmul_into_with};
 pub use conv::{

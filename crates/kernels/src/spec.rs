@@ -1,9 +1,10 @@
 //! The specification: scalar code that defines the bits. It is compiled once for each instruction set where that matters
 //! (`matmul`), and only once where plain IEEE operations do (`elementary`).
 
+pub(crate) mod attention;
 pub(crate) mod conv;
 pub mod elementary;
 pub(crate) mod fma;
 pub(crate) mod matmul;
 pub(crate) mod pool;
-mod tables;
+pub(crate) mod tables;

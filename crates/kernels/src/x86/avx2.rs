@@ -168,7 +168,7 @@ impl F32Lanes for F32x8 {
 
 impl F64Lanes for F64x4 {
     type Mask = __m256d;
-    const LANES: usize = 8;
+    const LANES: usize = 4;
 
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
