@@ -195,10 +195,7 @@ pub fn conv2d_weight_grad_into_with(
 ///
 /// # Errors
 /// [`KernelError::ShapeMismatch`] if `db` has not as many elements as `dy` channels; `db` is then unchanged.
-pub fn conv2d_bias_grad_into(
-    dy: ArrayView4<'_, f32>,
-    db: ArrayViewMut1<'_, f32>,
-) -> Result<(), KernelError> {
+pub fn conv2d_bias_grad_into(dy: ArrayView4<'_, f32>, db: ArrayViewMut1<'_, f32>) -> Result<(), KernelError> {
     conv2d_bias_grad_into_with(Isa::get(), dy, db)
 }
 
@@ -267,13 +264,16 @@ fn forward_in_lanes(isa: Isa, op: Forward<'_>) {
             depths.clear();
             depths.extend(forward_taps(&g, &pass));
             for (n, first, count, y) in by_image(op.y, op.first_plane, g.outputs, g.output_plane()) {
-                let window = pass.fill(isa, held, &op.x[n * g.channels * g.input_plane()..], g.channels, g.input);
+                let window =
+                    pass.fill(isa, held, &op.x[n * g.channels * g.input_plane()..], g.channels, g.input);
                 rows.clear();
                 rows.extend((first..first + count).map(|o| o * g.taps()));
                 let columns = pass.columns();
                 let tile = zeroed(tile, count * columns);
                 if let Some(bias) = op.bias {
-                    tile.chunks_exact_mut(columns).zip(&bias[first..]).for_each(|(row, &bias)| row.fill(bias));
+                    tile.chunks_exact_mut(columns)
+                        .zip(&bias[first..])
+                        .for_each(|(row, &bias)| row.fill(bias));
                 }
                 let c = &mut *tile;
                 Chains { a: op.w, rows, steps, b: window, depths, c, stride: columns, columns }.advance(isa);
@@ -297,7 +297,9 @@ fn input_gradient_in_lanes(isa: Isa, op: InputGradient<'_>) {
                 depths.clear();
                 for o in 0..g.outputs {
                     for u in 0..kh {
-                        let Some(down) = quotient(remainder[0] + g.padding[0], u, g.stride[0]) else { continue };
+                        let Some(down) = quotient(remainder[0] + g.padding[0], u, g.stride[0]) else {
+                            continue;
+                        };
                         for v in 0..kw {
                             let right = quotient(remainder[1] + g.padding[1], v, g.stride[1]);
                             let Some(right) = right else { continue };
@@ -314,7 +316,8 @@ fn input_gradient_in_lanes(isa: Isa, op: InputGradient<'_>) {
                     let columns = pass.columns();
                     let tile = zeroed(tile, count * columns);
                     let c = &mut *tile;
-                    Chains { a: op.w, rows, steps, b: window, depths, c, stride: columns, columns }.advance(isa);
+                    Chains { a: op.w, rows, steps, b: window, depths, c, stride: columns, columns }
+                        .advance(isa);
                     pass.crop(isa, tile, dx, g.input);
                 }
             }
@@ -349,12 +352,15 @@ fn weight_gradient_in_lanes(
                     depths.clear();
                     depths.extend((0..steps.len()).map(|q| q * outputs));
                 }
-                let window = pass.fill(isa, held, &x[n * g.channels * g.input_plane()..], g.channels, g.input);
-                let dy = &dy[(n * g.outputs + first_output) * g.output_plane() + pass.out_first[0] * g.output[1]..];
+                let window =
+                    pass.fill(isa, held, &x[n * g.channels * g.input_plane()..], g.channels, g.input);
+                let dy = &dy
+                    [(n * g.outputs + first_output) * g.output_plane() + pass.out_first[0] * g.output[1]..];
                 let b = transpose(columns_of_dy, dy, g.output_plane(), outputs, steps.len());
                 for (steps, depths) in steps.chunks(DEPTH).zip(depths.chunks(DEPTH)) {
                     let c = &mut *sums;
-                    Chains { a: window, rows, steps, b, depths, c, stride: outputs, columns: outputs }.advance(isa);
+                    Chains { a: window, rows, steps, b, depths, c, stride: outputs, columns: outputs }
+                        .advance(isa);
                 }
             }
         }

@@ -15,7 +15,8 @@
 //! - No kernel reads a clock, the environment (except [`Isa`]) or an unseeded random number.
 //!
 //! # Where to start
-//! [`matmul_into`] and [`Start`]; [`softmax_cross_entropy`]; [`adamw_step`]; [`Stream`], [`shuffle`] and [`Batches`];
+//! [`matmul_into`] and [`Start`]; [`batched_matmul_into`]; [`conv2d_into`] and [`max_pool2d_into`]; [`attention_into`];
+//! [`embedding_into`]; [`softmax_cross_entropy`]; [`adamw_step`]; [`Stream`], [`shuffle`] and [`Batches`];
 //! [`elementary`]; [`with_threads`]. The innermost scalar code, which is compiled for each instruction set, lies in
 //! `src/spec/`.
 //!
@@ -39,6 +40,7 @@ mod batch;
 mod batched;
 mod chains;
 mod conv;
+mod embed;
 mod error;
 mod init;
 mod isa;
@@ -46,8 +48,8 @@ mod loss;
 mod matmul;
 mod nan;
 mod optim;
-mod reduce;
 mod pool;
+mod reduce;
 mod relu;
 mod scratch;
 mod shuffle;
@@ -59,14 +61,16 @@ mod threads;
 mod x86;
 
 pub use attention::{
-    attention_grad_into, attention_grad_into_with, attention_into, attention_into_with, Attention, AttentionOperands,
+    attention_grad_into, attention_grad_into_with, attention_into, attention_into_with, Attention,
+    AttentionOperands,
 };
 pub use batch::{Batches, LastBatch};
 pub use batched::{batched_matmul_into, batched_matmul_into_with};
 pub use conv::{
-    conv2d_bias_grad_into, conv2d_bias_grad_into_with, conv2d_input_grad_into, conv2d_input_grad_into_with, conv2d_into,
-    conv2d_into_with, conv2d_weight_grad_into, conv2d_weight_grad_into_with, Conv2d,
+    conv2d_bias_grad_into, conv2d_bias_grad_into_with, conv2d_input_grad_into, conv2d_input_grad_into_with,
+    conv2d_into, conv2d_into_with, conv2d_weight_grad_into, conv2d_weight_grad_into_with, Conv2d,
 };
+pub use embed::{embedding_grad_into, embedding_grad_into_with, embedding_into};
 pub use error::KernelError;
 pub use init::kaiming_uniform;
 pub use isa::{Isa, IsaError};

@@ -238,7 +238,8 @@ fn geometry(
     let mut output = [0; 2];
     for (axis, length) in [x.2, x.3].into_iter().enumerate() {
         let (window, stride, padding) = (pool.window[axis], pool.stride[axis], pool.padding[axis]);
-        let fits = if length > 0 && padding < window { places(length, window, stride, padding) } else { None };
+        let fits =
+            if length > 0 && padding < window { places(length, window, stride, padding) } else { None };
         output[axis] = fits.ok_or(KernelError::Window {
             kernel,
             axis: axis + 2,

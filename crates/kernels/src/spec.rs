@@ -4,6 +4,7 @@
 pub(crate) mod attention;
 pub(crate) mod conv;
 pub mod elementary;
+pub(crate) mod embed;
 pub(crate) mod fma;
 pub(crate) mod matmul;
 pub(crate) mod pool;

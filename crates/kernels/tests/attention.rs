@@ -2,8 +2,8 @@
 //! and number of threads.
 
 use bitproof_kernels::{
-    attention_grad_into_with, attention_into, attention_into_with, canonical_nan, elementary, with_threads, Attention,
-    AttentionOperands, Isa, KernelError,
+    attention_grad_into_with, attention_into, attention_into_with, canonical_nan, elementary, with_threads,
+    Attention, AttentionOperands, Isa, KernelError,
 };
 use ndarray::{s, Array3, Array4};
 use proptest::prelude::*;
@@ -76,16 +76,24 @@ impl Problem {
     }
 
     fn results(&self, isa: Isa, layout: bool) -> Results {
-        let (q, k, v, dy) = (laid(&self.q, layout), laid(&self.k, !layout), laid(&self.v, layout), laid(&self.dy, layout));
+        let (q, k, v, dy) =
+            (laid(&self.q, layout), laid(&self.k, !layout), laid(&self.v, layout), laid(&self.dy, layout));
         let blank = || laid(&Array4::from_elem(q.raw_dim(), 7.0), layout);
         let (batch, heads, tokens, _) = q.dim();
         let (mut y, mut log_sums) = (blank(), Array3::from_elem((batch, heads, tokens), 7.0));
         let (attention, [mut dq, mut dk, mut dv]) = (&self.attention, [blank(), blank(), blank()]);
-        attention_into_with(isa, q.view(), k.view(), v.view(), attention, y.view_mut(), log_sums.view_mut()).unwrap();
-        let operands =
-            AttentionOperands { q: q.view(), k: k.view(), v: v.view(), y: y.view(), log_sums: log_sums.view() };
+        attention_into_with(isa, q.view(), k.view(), v.view(), attention, y.view_mut(), log_sums.view_mut())
+            .unwrap();
+        let operands = AttentionOperands {
+            q: q.view(),
+            k: k.view(),
+            v: v.view(),
+            y: y.view(),
+            log_sums: log_sums.view(),
+        };
         let (q_gradient, k_gradient, v_gradient) = (dq.view_mut(), dk.view_mut(), dv.view_mut());
-        attention_grad_into_with(isa, &operands, dy.view(), attention, q_gradient, k_gradient, v_gradient).unwrap();
+        attention_grad_into_with(isa, &operands, dy.view(), attention, q_gradient, k_gradient, v_gradient)
+            .unwrap();
         Results { y, log_sums, gradients: [dq, dk, dv] }
     }
 
@@ -157,7 +165,12 @@ fn holds(problem: &Problem, layout: bool) -> Result<(), TestCaseError> {
 }
 
 fn config(cases: u32, seed: u64) -> ProptestConfig {
-    ProptestConfig { cases, rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
 
 fn problems() -> impl Strategy<Value = (Problem, bool)> {
@@ -246,7 +259,9 @@ fn other_orders_differ() {
 fn gradients_are_slopes() {
     let shape = (1, 2, 70, 5);
     let smooth = |salt: usize| {
-        Array4::from_shape_fn(shape, |(_, h, t, d)| ((h * 31 + t * 17 + d * 7 + salt * 13) % 23) as f32 / 11.5 - 1.0)
+        Array4::from_shape_fn(shape, |(_, h, t, d)| {
+            ((h * 31 + t * 17 + d * 7 + salt * 13) % 23) as f32 / 11.5 - 1.0
+        })
     };
     for causal in [false, true] {
         let attention = Attention { causal, scale: 0.5 };
@@ -274,7 +289,10 @@ fn gradients_are_slopes() {
             };
             let slope = (moved(0.0625) - moved(-0.0625)) / 0.125;
             let gradient = f64::from(gradients[which][at]);
-            assert!((slope - gradient).abs() < 2e-3 * (1.0 + gradient.abs()), "{which} {at:?}: {slope} and {gradient}");
+            assert!(
+                (slope - gradient).abs() < 2e-3 * (1.0 + gradient.abs()),
+                "{which} {at:?}: {slope} and {gradient}"
+            );
         }
     }
 }
@@ -284,7 +302,8 @@ fn shapes_are_checked() {
     let (x, other) = (Array4::<f32>::zeros((1, 2, 3, 4)), Array4::<f32>::zeros((1, 2, 4, 4)));
     let attention = Attention { causal: false, scale: 1.0 };
     let (mut y, mut log_sums) = (Array4::from_elem((1, 2, 3, 4), 7.0), Array3::zeros((1, 2, 3)));
-    let refusal = attention_into(x.view(), other.view(), x.view(), &attention, y.view_mut(), log_sums.view_mut());
+    let refusal =
+        attention_into(x.view(), other.view(), x.view(), &attention, y.view_mut(), log_sums.view_mut());
     assert!(matches!(refusal.unwrap_err(), KernelError::ShapeMismatch { right_name: "k", .. }));
     let mut short = Array3::zeros((1, 2, 2));
     let refusal = attention_into(x.view(), x.view(), x.view(), &attention, y.view_mut(), short.view_mut());
@@ -292,7 +311,13 @@ fn shapes_are_checked() {
     assert!(y.iter().all(|&y| y == 7.0), "refused attention writes nothing");
     let empty = Array4::<f32>::zeros((1, 2, 3, 0));
     let mut y = empty.clone();
-    let refusal =
-        attention_into(empty.view(), empty.view(), empty.view(), &attention, y.view_mut(), log_sums.view_mut());
+    let refusal = attention_into(
+        empty.view(),
+        empty.view(),
+        empty.view(),
+        &attention,
+        y.view_mut(),
+        log_sums.view_mut(),
+    );
     assert!(refusal.is_err());
 }

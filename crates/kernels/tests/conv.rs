@@ -36,7 +36,12 @@ fn array(shape: (usize, usize, usize, usize), seed: u64, specials: bool) -> Arra
 /// The same elements in another layout: row-major, channels last, all axes backwards.
 fn laid(array: &Array4<f32>, layout: u8) -> Array4<f32> {
     match layout % 3 {
-        1 => array.view().permuted_axes([0, 2, 3, 1]).as_standard_layout().into_owned().permuted_axes([0, 3, 1, 2]),
+        1 => array
+            .view()
+            .permuted_axes([0, 2, 3, 1])
+            .as_standard_layout()
+            .into_owned()
+            .permuted_axes([0, 3, 1, 2]),
         2 => {
             let mut other = Array4::zeros(array.raw_dim());
             (0..4).for_each(|axis| other.invert_axis(ndarray::Axis(axis)));

@@ -146,7 +146,15 @@ fn tables(offsets: &mut [Vec<usize>; 4], width: usize) -> Tables<'_> {
 }
 
 /// `tile[j][i] = dot(a[j], b[·][i])`, the chains over the width.
-fn products(isa: Isa, a: &[f32], b: &[f32], tile: &mut [f32], keys: usize, queries: usize, tables: &Tables<'_>) {
+fn products(
+    isa: Isa,
+    a: &[f32],
+    b: &[f32],
+    tile: &mut [f32],
+    keys: usize,
+    queries: usize,
+    tables: &Tables<'_>,
+) {
     tile.fill(0.0);
     let width = if tables.tokens.len() > 1 { tables.tokens[1] } else { 0 };
     Chains {

@@ -59,7 +59,11 @@ impl Pass {
             let all = (0..g.kernel[axis]).filter_map(move |tap| quotient(place, tap, g.stride[axis]));
             let (low, high) = all.fold((isize::MAX, isize::MIN), |(low, high), q| (low.min(q), high.max(q)));
             // Without taps nothing is read.
-            if low > high { (0, 0) } else { (low, (high - low) as usize) }
+            if low > high {
+                (0, 0)
+            } else {
+                (low, (high - low) as usize)
+            }
         };
         let (rows, columns) = (places(0), places(1));
         let ((top_tap, down), (left_tap, right)) = (reach(0), reach(1));
@@ -107,7 +111,10 @@ impl Pass {
     /// Where the output at column 0 finds tap `(u, v)`, in a window of phases.
     pub(super) fn phased_place(&self, plane: usize, [u, v]: [usize; 2], stride: [usize; 2]) -> usize {
         let phase = (u % stride[0]) * self.phases[1] + v % stride[1];
-        plane * self.plane_size() + phase * self.phase_size() + (u / stride[0]) * self.extent[1] + v / stride[1]
+        plane * self.plane_size()
+            + phase * self.phase_size()
+            + (u / stride[0]) * self.extent[1]
+            + v / stride[1]
     }
 
     /// Copies the planes of one image into the window. If `held` is not empty it holds another image in this very window,
@@ -126,7 +133,8 @@ impl Pass {
         for plane in 0..planes {
             let image = &image[plane * height * width..][..height * width];
             for phase in 0..self.phases[0] * self.phases[1] {
-                let window = &mut held[plane * self.plane_size() + phase * self.phase_size()..][..self.phase_size()];
+                let window =
+                    &mut held[plane * self.plane_size() + phase * self.phase_size()..][..self.phase_size()];
                 let first = [
                     self.first[0] + (phase / self.phases[1]) as isize,
                     self.first[1] + (phase % self.phases[1]) as isize,
@@ -136,7 +144,8 @@ impl Pass {
                 if rows == 0 || columns == 0 {
                     continue;
                 }
-                let source = |axis: usize, to: usize| (first[axis] + (to * self.stride[axis]) as isize) as usize;
+                let source =
+                    |axis: usize, to: usize| (first[axis] + (to * self.stride[axis]) as isize) as usize;
                 let from = &image[source(0, top) * width + source(1, left)..];
                 let to = &mut window[top * self.extent[1] + left..];
                 let (from_stride, to_stride) = (self.stride[0] * width, self.extent[1]);
@@ -145,7 +154,9 @@ impl Pass {
                 } else {
                     for (from, to) in from.chunks(from_stride).zip(to.chunks_mut(to_stride)).take(rows) {
                         let to = &mut to[..columns];
-                        to.iter_mut().zip(from.iter().step_by(self.stride[1])).for_each(|(to, from)| *to = *from);
+                        to.iter_mut()
+                            .zip(from.iter().step_by(self.stride[1]))
+                            .for_each(|(to, from)| *to = *from);
                     }
                 }
             }
@@ -200,7 +211,9 @@ struct Rows<'a> {
 fn copy_rows(isa: Isa, rows: Rows<'_>) {
     // The scalar path does not come here.
     let _ = isa.vectorize(rows).map_err(|rows| {
-        for (from, to) in rows.from.chunks(rows.from_stride).zip(rows.to.chunks_mut(rows.to_stride)).take(rows.rows) {
+        for (from, to) in
+            rows.from.chunks(rows.from_stride).zip(rows.to.chunks_mut(rows.to_stride)).take(rows.rows)
+        {
             to[..rows.columns].copy_from_slice(&from[..rows.columns]);
         }
     });
@@ -237,7 +250,8 @@ pub(super) fn transpose<'a>(
         for left in (0..columns).step_by(BLOCK) {
             let width = BLOCK.min(columns - left);
             if height == BLOCK && width == BLOCK {
-                let block: [&[f32]; BLOCK] = std::array::from_fn(|row| &from[(top + row) * stride + left..][..BLOCK]);
+                let block: [&[f32]; BLOCK] =
+                    std::array::from_fn(|row| &from[(top + row) * stride + left..][..BLOCK]);
                 for column in 0..BLOCK {
                     let to = &mut to[(left + column) * rows + top..][..BLOCK];
                     for row in 0..BLOCK {

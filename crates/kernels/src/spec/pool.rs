@@ -31,9 +31,8 @@ pub(crate) fn max(g: &Geometry, x: &[f32], y: &mut [f32], indices: &mut [u32]) {
             for row in g.covered(0, i) {
                 for column in g.covered(1, j) {
                     let place = row * g.input[1] + column;
-                    let better = best.is_none_or(|best| {
-                        x[place] > x[best] || (x[place].is_nan() && !x[best].is_nan())
-                    });
+                    let better = best
+                        .is_none_or(|best| x[place] > x[best] || (x[place].is_nan() && !x[best].is_nan()));
                     if better {
                         best = Some(place);
                     }
