@@ -86,9 +86,14 @@ fn strip<S: Simd, const R: usize, const V: usize, const PARTIAL: bool>(
 ) {
     let rows = op.rows.len();
     let mut row = 0;
-    while rows - row >= R {
+    // One register to a row leaves few chains: then the last rows are shared out so that none goes alone.
+    while rows - row >= R && (V > 1 || rows - row != R + 1) {
         tile::<S, R, V, PARTIAL>(simd, op, span, row, column, lanes);
         row += R;
+    }
+    if V == 1 && rows - row == R + 1 {
+        tile::<S, 5, V, PARTIAL>(simd, op, span, row, column, lanes);
+        row += 5;
     }
     while rows - row >= 4 {
         tile::<S, 4, V, PARTIAL>(simd, op, span, row, column, lanes);
@@ -115,10 +120,10 @@ fn tile<S: Simd, const R: usize, const V: usize, const PARTIAL: bool>(
 ) {
     let width = if PARTIAL { lanes } else { V * S::LANES };
     let mut chains = [[simd.splat(0.0); V]; R];
-    for r in 0..R {
+    for (r, chains) in chains.iter_mut().enumerate() {
         let c = &op.c[(row + r) * op.stride + column..][..width];
-        for v in 0..V {
-            chains[r][v] = if PARTIAL { simd.load_partial(c) } else { simd.load(&c[v * S::LANES..]) };
+        for (v, chain) in chains.iter_mut().enumerate() {
+            *chain = if PARTIAL { simd.load_partial(c) } else { simd.load(&c[v * S::LANES..]) };
         }
     }
     // Equally long, so that one check covers all rows.
@@ -126,8 +131,8 @@ fn tile<S: Simd, const R: usize, const V: usize, const PARTIAL: bool>(
     for (&step, &depth) in op.steps.iter().zip(op.depths) {
         let b = &op.b[depth + column..][..width];
         let mut registers = [simd.splat(0.0); V];
-        for v in 0..V {
-            registers[v] = if PARTIAL { simd.load_partial(b) } else { simd.load(&b[v * S::LANES..]) };
+        for (v, register) in registers.iter_mut().enumerate() {
+            *register = if PARTIAL { simd.load_partial(b) } else { simd.load(&b[v * S::LANES..]) };
         }
         for r in 0..R {
             let a = simd.splat(a[r][step]);
@@ -136,13 +141,13 @@ fn tile<S: Simd, const R: usize, const V: usize, const PARTIAL: bool>(
             }
         }
     }
-    for r in 0..R {
+    for (r, chains) in chains.iter().enumerate() {
         let c = &mut op.c[(row + r) * op.stride + column..][..width];
-        for v in 0..V {
+        for (v, chain) in chains.iter().enumerate() {
             if PARTIAL {
-                chains[r][v].store_partial(c);
+                chain.store_partial(c);
             } else {
-                chains[r][v].store(&mut c[v * S::LANES..]);
+                chain.store(&mut c[v * S::LANES..]);
             }
         }
     }

@@ -10,12 +10,13 @@ use ndarray::{ArrayView1, ArrayView4, ArrayViewMut1, ArrayViewMut4, Dimension};
 use crate::chains::Chains;
 use crate::error::KernelError;
 use crate::isa::{Isa, Path};
-use crate::scratch::{with_scratch, zeroed};
+use crate::scratch::{sized, with_scratch, zeroed};
 use crate::spec::conv::{bias_gradient, quotient, Forward, Geometry, InputGradient, WeightGradient};
 use crate::spec::fma::fused;
 use crate::threads::{each_chunk, with_float_defaults, worth};
+use crate::transpose::transpose;
 pub(crate) use check::places;
-use window::{transpose, Pass};
+use window::Pass;
 
 /// How a kernel slides over an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,31 +225,34 @@ pub fn conv2d_bias_grad_into_with(
     Ok(())
 }
 
-/// As [`bias_gradient`], eight channels at once, since one chain alone waits for each of its additions.
+/// As [`bias_gradient`], some channels at once, since one chain alone waits for each of its additions.
 fn chains_side_by_side(dy: &[f32], plane: usize, db: &mut [f32]) {
-    const WIDTH: usize = 8;
-    let outputs = db.len();
-    let mut bands = db.chunks_exact_mut(WIDTH);
-    for (band, db) in bands.by_ref().enumerate() {
-        let mut chains = [0.0; WIDTH];
-        for image in dy.chunks_exact(outputs * plane) {
-            let image = &image[band * WIDTH * plane..];
-            let rows: [&[f32]; WIDTH] = std::array::from_fn(|o| &image[o * plane..][..plane]);
-            for q in 0..plane {
-                for o in 0..WIDTH {
-                    chains[o] += rows[o][q];
-                }
+    let image = db.len() * plane;
+    let mut first = 0;
+    while first < db.len() {
+        let (dy, rest) = (&dy[first * plane..], &mut db[first..]);
+        first += match rest.len() {
+            0..=1 => some_chains::<1>(dy, image, plane, rest),
+            2..=3 => some_chains::<2>(dy, image, plane, rest),
+            4..=7 => some_chains::<4>(dy, image, plane, rest),
+            _ => some_chains::<8>(dy, image, plane, rest),
+        };
+    }
+}
+
+/// The first W chains; gives W back.
+fn some_chains<const W: usize>(dy: &[f32], image: usize, plane: usize, db: &mut [f32]) -> usize {
+    let mut chains = [0.0; W];
+    for image in dy.chunks(image) {
+        let rows: [&[f32]; W] = std::array::from_fn(|o| &image[o * plane..][..plane]);
+        for q in 0..plane {
+            for (chain, row) in chains.iter_mut().zip(rows) {
+                *chain += row[q];
             }
         }
-        db.copy_from_slice(&chains);
     }
-    let first = outputs / WIDTH * WIDTH;
-    for (rest, db) in bands.into_remainder().iter_mut().enumerate() {
-        *db = 0.0;
-        for image in dy.chunks_exact(outputs * plane) {
-            image[(first + rest) * plane..][..plane].iter().for_each(|dy| *db += dy);
-        }
-    }
+    db[..W].copy_from_slice(&chains);
+    W
 }
 
 /// One pass over bands of output rows, the padded input of each in scratch.
@@ -260,27 +264,38 @@ fn forward_in_lanes(isa: Isa, op: Forward<'_>) {
         steps.clear();
         steps.extend(0..g.taps());
         for pass in Pass::forward_bands(&g) {
-            held.clear();
+            let window = pass.empty(held, g.channels);
             depths.clear();
             depths.extend(forward_taps(&g, &pass));
             for (n, first, count, y) in by_image(op.y, op.first_plane, g.outputs, g.output_plane()) {
-                let window =
-                    pass.fill(isa, held, &op.x[n * g.channels * g.input_plane()..], g.channels, g.input);
+                let image = &op.x[n * g.channels * g.input_plane()..];
+                pass.fill(isa, window, image, g.channels, g.input);
+                let (bias, b) = (op.bias.map(|bias| &bias[first..]), &*window);
                 rows.clear();
                 rows.extend((first..first + count).map(|o| o * g.taps()));
-                let columns = pass.columns();
-                let tile = zeroed(tile, count * columns);
-                if let Some(bias) = op.bias {
-                    tile.chunks_exact_mut(columns)
-                        .zip(&bias[first..])
-                        .for_each(|(row, &bias)| row.fill(bias));
+                if pass.is_dense() {
+                    let (stride, columns) = (g.output_plane(), pass.out[0] * pass.out[1]);
+                    let c = &mut y[pass.out_first[0] * g.output[1]..];
+                    begin_rows(c, stride, columns, bias);
+                    Chains { a: op.w, rows, steps, b, depths, c, stride, columns }.advance(isa);
+                    continue;
                 }
+                let columns = pass.columns();
+                let tile = sized(tile, count * columns);
+                begin_rows(tile, columns, columns, bias);
                 let c = &mut *tile;
-                Chains { a: op.w, rows, steps, b: window, depths, c, stride: columns, columns }.advance(isa);
+                Chains { a: op.w, rows, steps, b, depths, c, stride: columns, columns }.advance(isa);
                 pass.crop(isa, tile, y, g.output);
             }
         }
     });
+}
+
+/// Puts the value at which its chains begin into the first columns of every row.
+fn begin_rows(rows: &mut [f32], stride: usize, columns: usize, bias: Option<&[f32]>) {
+    for (index, row) in rows.chunks_mut(stride).enumerate() {
+        row[..columns].fill(bias.map_or(0.0, |bias| bias[index]));
+    }
 }
 
 /// One pass for each remainder of rows and columns modulo the stride: within one, all taps are neighbours.
@@ -292,7 +307,7 @@ fn input_gradient_in_lanes(isa: Isa, op: InputGradient<'_>) {
         let [held, tile, ..] = &mut scratch.floats;
         for remainder in (0..g.stride[0]).flat_map(|a| (0..g.stride[1]).map(move |b| [a, b])) {
             for pass in Pass::input_gradient_bands(&g, remainder) {
-                held.clear();
+                let window = pass.empty(held, g.outputs);
                 steps.clear();
                 depths.clear();
                 for o in 0..g.outputs {
@@ -310,13 +325,13 @@ fn input_gradient_in_lanes(isa: Isa, op: InputGradient<'_>) {
                 }
                 for (n, first, count, dx) in by_image(op.dx, op.first_plane, g.channels, g.input_plane()) {
                     let dy = &op.dy[n * g.outputs * g.output_plane()..];
-                    let window = pass.fill(isa, held, dy, g.outputs, g.output);
+                    pass.fill(isa, window, dy, g.outputs, g.output);
                     rows.clear();
                     rows.extend((first..first + count).map(|c| c * kernel));
                     let columns = pass.columns();
                     let tile = zeroed(tile, count * columns);
                     let c = &mut *tile;
-                    Chains { a: op.w, rows, steps, b: window, depths, c, stride: columns, columns }
+                    Chains { a: op.w, rows, steps, b: &*window, depths, c, stride: columns, columns }
                         .advance(isa);
                     pass.crop(isa, tile, dx, g.input);
                 }
@@ -336,46 +351,49 @@ fn weight_gradient_in_lanes(
 ) {
     /// Output places between two visits of the sums, so that their columns stay in the first cache.
     const DEPTH: usize = 96;
+    /// Channels are filled up to a register of AVX2 with channels of zeros, whose sums are thrown away.
+    const REGISTER: usize = 8;
     let outputs = dw.len() / g.taps();
+    let columns = outputs.next_multiple_of(REGISTER);
     with_scratch(|scratch| {
         let [rows, steps, depths, _] = &mut scratch.offsets;
-        let [held, columns_of_dy, sums, ..] = &mut scratch.floats;
-        let sums = zeroed(sums, g.taps() * outputs);
+        let [held, lanes, sums, ..] = &mut scratch.floats;
+        let sums = zeroed(sums, g.taps() * columns);
+        let lanes = zeroed(lanes, g.output_plane() * columns);
         for n in 0..g.images {
             for pass in Pass::forward_bands(&g) {
+                // If there is but one band, its zeros and tables serve all images.
                 if pass.out[0] < g.output[0] || n == 0 {
-                    held.clear();
+                    pass.empty(held, g.channels);
                     rows.clear();
                     rows.extend(forward_taps(&g, &pass));
                     steps.clear();
                     steps.extend(pass.places());
                     depths.clear();
-                    depths.extend((0..steps.len()).map(|q| q * outputs));
+                    depths.extend((0..steps.len()).map(|q| q * columns));
                 }
-                let window =
-                    pass.fill(isa, held, &x[n * g.channels * g.input_plane()..], g.channels, g.input);
-                let dy = &dy
-                    [(n * g.outputs + first_output) * g.output_plane() + pass.out_first[0] * g.output[1]..];
-                let b = transpose(columns_of_dy, dy, g.output_plane(), outputs, steps.len());
+                let image = &x[n * g.channels * g.input_plane()..];
+                let window = pass.kept(held, g.channels);
+                pass.fill(isa, window, image, g.channels, g.input);
+                let from =
+                    (n * g.outputs + first_output) * g.output_plane() + pass.out_first[0] * g.output[1];
+                let extents = (outputs, steps.len());
+                transpose((&dy[from..], g.output_plane()), extents, (&mut *lanes, columns));
                 for (steps, depths) in steps.chunks(DEPTH).zip(depths.chunks(DEPTH)) {
-                    let c = &mut *sums;
-                    Chains { a: window, rows, steps, b, depths, c, stride: outputs, columns: outputs }
-                        .advance(isa);
+                    let (b, c) = (&*lanes, &mut *sums);
+                    Chains { a: &*window, rows, steps, b, depths, c, stride: columns, columns }.advance(isa);
                 }
             }
         }
-        for (o, dw) in dw.chunks_exact_mut(g.taps()).enumerate() {
-            dw.iter_mut().zip(sums.chunks_exact(outputs)).for_each(|(dw, sums)| *dw = sums[o]);
-        }
+        transpose((sums, columns), (g.taps(), outputs), (dw, g.taps()));
     });
 }
 
 /// Where each tap of the forward convolution begins in its window.
 fn forward_taps<'a>(g: &'a Geometry, pass: &'a Pass) -> impl Iterator<Item = usize> + 'a {
     let [kh, kw] = g.kernel;
-    (0..g.channels).flat_map(move |c| {
-        (0..kh).flat_map(move |u| (0..kw).map(move |v| pass.phased_place(c, [u, v], g.stride)))
-    })
+    (0..g.channels)
+        .flat_map(move |c| (0..kh).flat_map(move |u| (0..kw).map(move |v| pass.phased_place(c, [u, v]))))
 }
 
 /// The planes of `values` image by image: number of the image, first plane in it, how many, and their elements.

@@ -57,6 +57,7 @@ mod simd;
 mod spec;
 mod stream;
 mod threads;
+mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

@@ -24,17 +24,20 @@ pub(crate) fn with_scratch<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
     result
 }
 
-/// The buffer with `length` elements, all `+0`.
+/// The buffer with `length` elements, all `+0`, at the beginning of a cache line.
 pub(crate) fn zeroed(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
-    buffer.clear();
-    buffer.resize(length, 0.0);
-    buffer
+    let values = sized(buffer, length);
+    values.fill(0.0);
+    values
 }
 
-/// The buffer with at least `length` elements cut to just these, whatever they hold.
+/// The buffer with `length` elements, whatever they hold, at the beginning of a cache line.
 pub(crate) fn sized(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
-    if buffer.len() < length {
-        buffer.resize(length, 0.0);
+    /// Elements of a cache line: registers that span two of them are slow to load and to store.
+    const LINE: usize = 16;
+    if buffer.len() < length + LINE {
+        buffer.resize(length + LINE, 0.0);
     }
-    &mut buffer[..length]
+    let skipped = buffer.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+    &mut buffer[skipped..][..length]
 }

@@ -7,6 +7,7 @@ use crate::simd::{F32Lanes, F64Lanes, Pair, Simd, Vectorized};
 use crate::spec::attention::{log_of_sum, Backward, Forward, Head, Totals, BLOCK};
 use crate::spec::fma::fused;
 use crate::spec::tables::{EXPM1_Q, INV_LN2, LN2_HIGH, LN2_LOW};
+use crate::transpose::transpose;
 
 /// A row of a tile: one element for each query.
 type Lane = [f32; BLOCK];
@@ -117,7 +118,7 @@ pub(super) fn backward(isa: Isa, op: Backward<'_>) {
                         totals: &totals[block * BLOCK..][..BLOCK],
                     },
                 );
-                let mut gather = |weights: &[f32], rows_of: &[f32], to: &mut [f32]| {
+                let gather = |weights: &[f32], rows_of: &[f32], to: &mut [f32]| {
                     collect(isa, weights, &rows_of[at..], to, keys, rows, width, diagonal, &tables);
                 };
                 gather(scores, op.dy, &mut op.dv[from..]);
@@ -241,22 +242,12 @@ fn collect(
 
 /// Rows of tokens to rows of lanes.
 fn to_lanes(from: &[f32], width: usize, rows: usize, to: &mut [f32]) {
-    const STRIP: usize = 16;
-    for first in (0..rows).step_by(STRIP) {
-        let strip = STRIP.min(rows - first);
-        for (d, to) in to.chunks_exact_mut(BLOCK).enumerate().take(width) {
-            for (i, to) in to[first..first + strip].iter_mut().enumerate() {
-                *to = from[(first + i) * width + d];
-            }
-        }
-    }
+    transpose((from, width), (rows, width), (to, BLOCK));
 }
 
 /// Rows of lanes to rows of tokens.
 fn from_lanes(from: &[f32], width: usize, to: &mut [f32]) {
-    for (i, to) in to.chunks_exact_mut(width).enumerate() {
-        to.iter_mut().enumerate().for_each(|(d, to)| *to = from[d * BLOCK + i]);
-    }
+    transpose((from, BLOCK), (width, to.len() / width), (to, width));
 }
 
 /// Runs a piece of work that the scalar path never asks for.
@@ -437,8 +428,8 @@ impl Triangle<'_> {
         let (width, all) = (self.width, self.keys.min(lane + 1));
         let query = simd.load(&QUERY[lane..]);
         let mut sums = [simd.splat(0.0); R];
-        for r in 0..R {
-            sums[r] = simd.load(&self.sums[(row + r) * BLOCK + lane..]);
+        for (r, sum) in sums.iter_mut().enumerate() {
+            *sum = simd.load(&self.sums[(row + r) * BLOCK + lane..]);
         }
         for key in 0..all {
             let values = &self.values[key * width + row..][..R];
@@ -455,8 +446,8 @@ impl Triangle<'_> {
                 sums[r] = S::F32::select(sees, simd.splat(values[r]).mul_add(weight, sums[r]), sums[r]);
             }
         }
-        for r in 0..R {
-            sums[r].store(&mut self.sums[(row + r) * BLOCK + lane..]);
+        for (r, sum) in sums.iter().enumerate() {
+            sum.store(&mut self.sums[(row + r) * BLOCK + lane..]);
         }
     }
 }

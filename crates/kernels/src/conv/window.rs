@@ -1,6 +1,7 @@
 //! Padded copies of images, in which every tap of a convolution is the same plane read from another offset.
 
 use crate::isa::Isa;
+use crate::scratch::{sized, zeroed};
 use crate::simd::{F32Lanes, Simd, Vectorized};
 use crate::spec::conv::{quotient, Geometry};
 
@@ -16,6 +17,8 @@ pub(super) struct Pass {
     out_stride: [usize; 2],
     extent: [usize; 2],
     phases: [usize; 2],
+    /// Taps are in one phase if they are equal modulo these.
+    moduli: [usize; 2],
     first: [isize; 2],
     stride: [usize; 2],
     /// The smallest quotients of taps, which the window begins at.
@@ -31,8 +34,11 @@ impl Pass {
     /// Bands of output rows, top down.
     pub(super) fn forward_bands(g: &Geometry) -> impl Iterator<Item = Pass> {
         let g = *g;
-        let phases = [g.stride[0].min(g.kernel[0]), g.stride[1].min(g.kernel[1])];
-        let reach = [(g.kernel[0] - 1) / g.stride[0], (g.kernel[1] - 1) / g.stride[1]];
+        let reach = (g.kernel[1] - 1) / g.stride[1];
+        // Columns between rows are cheaper than a copy of the image for each column of taps, as long as they are few.
+        let apart = if reach * 8 > g.output[1] { g.kernel[1] } else { g.stride[1] };
+        let phases = [g.stride[0].min(g.kernel[0]), apart.min(g.kernel[1])];
+        let reach = [(g.kernel[0] - 1) / g.stride[0], (g.kernel[1] - 1) / apart];
         let width = g.output[1] + reach[1];
         let height = band_height(g.channels * phases[0] * phases[1] * width, reach[0], g.output[0]);
         (0..g.output[0]).step_by(height).map(move |top| {
@@ -43,6 +49,7 @@ impl Pass {
                 out_stride: [1, 1],
                 extent: [rows + reach[0], width],
                 phases,
+                moduli: [g.stride[0], apart],
                 first: [(top * g.stride[0]) as isize - g.padding[0] as isize, -(g.padding[1] as isize)],
                 stride: g.stride,
                 nearest: [0, 0],
@@ -77,6 +84,7 @@ impl Pass {
                 out_stride: g.stride,
                 extent: [rows + down, width],
                 phases: [1, 1],
+                moduli: [1, 1],
                 first: [top as isize + top_tap, left_tap],
                 stride: [1, 1],
                 nearest: [top_tap, left_tap],
@@ -87,6 +95,11 @@ impl Pass {
     /// Columns of the sweep, those between rows and up to the last register included.
     pub(super) fn columns(&self) -> usize {
         ((self.out[0] - 1) * self.extent[1] + self.out[1]).next_multiple_of(LANES)
+    }
+
+    /// Whether there are no columns between rows, so that the sweep can go where its outputs belong.
+    pub(super) fn is_dense(&self) -> bool {
+        self.extent[1] == self.out[1] && self.out_stride == [1, 1]
     }
 
     /// The columns that are outputs, in row-major order.
@@ -109,26 +122,25 @@ impl Pass {
     }
 
     /// Where the output at column 0 finds tap `(u, v)`, in a window of phases.
-    pub(super) fn phased_place(&self, plane: usize, [u, v]: [usize; 2], stride: [usize; 2]) -> usize {
-        let phase = (u % stride[0]) * self.phases[1] + v % stride[1];
-        plane * self.plane_size()
-            + phase * self.phase_size()
-            + (u / stride[0]) * self.extent[1]
-            + v / stride[1]
+    pub(super) fn phased_place(&self, plane: usize, [u, v]: [usize; 2]) -> usize {
+        let [down, right] = self.moduli;
+        let phase = (u % down) * self.phases[1] + v % right;
+        plane * self.plane_size() + phase * self.phase_size() + (u / down) * self.extent[1] + v / right
     }
 
-    /// Copies the planes of one image into the window. If `held` is not empty it holds another image in this very window,
-    /// whose margins are zeros already.
-    pub(super) fn fill<'a>(
-        &self,
-        isa: Isa,
-        held: &'a mut Vec<f32>,
-        image: &[f32],
-        planes: usize,
-        source: [usize; 2],
-    ) -> &'a [f32] {
+    /// A window of so many planes, all zeros.
+    pub(super) fn empty<'a>(&self, buffer: &'a mut Vec<f32>, planes: usize) -> &'a mut [f32] {
         // Rounded columns read beyond the last plane.
-        held.resize(planes * self.plane_size() + LANES, 0.0);
+        zeroed(buffer, planes * self.plane_size() + LANES)
+    }
+
+    /// The window that [`empty`](Pass::empty) made in this buffer.
+    pub(super) fn kept<'a>(&self, buffer: &'a mut Vec<f32>, planes: usize) -> &'a mut [f32] {
+        sized(buffer, planes * self.plane_size() + LANES)
+    }
+
+    /// Copies the planes of one image into a window whose margins are zeros.
+    pub(super) fn fill(&self, isa: Isa, held: &mut [f32], image: &[f32], planes: usize, source: [usize; 2]) {
         let [height, width] = source;
         for plane in 0..planes {
             let image = &image[plane * height * width..][..height * width];
@@ -161,7 +173,6 @@ impl Pass {
                 }
             }
         }
-        held
     }
 
     /// Puts the outputs of a sweep, a row of columns for each plane, where they belong.
@@ -233,39 +244,4 @@ impl Vectorized for Rows<'_> {
             simd.load_partial(from.remainder()).store_partial(to.into_remainder());
         }
     }
-}
-
-/// `rows` rows of `columns` elements, `stride` apart, as `columns` rows without gaps; in blocks that stay in the first cache.
-pub(super) fn transpose<'a>(
-    buffer: &'a mut Vec<f32>,
-    from: &[f32],
-    stride: usize,
-    rows: usize,
-    columns: usize,
-) -> &'a [f32] {
-    const BLOCK: usize = 16;
-    let to = crate::scratch::sized(buffer, rows * columns);
-    for top in (0..rows).step_by(BLOCK) {
-        let height = BLOCK.min(rows - top);
-        for left in (0..columns).step_by(BLOCK) {
-            let width = BLOCK.min(columns - left);
-            if height == BLOCK && width == BLOCK {
-                let block: [&[f32]; BLOCK] =
-                    std::array::from_fn(|row| &from[(top + row) * stride + left..][..BLOCK]);
-                for column in 0..BLOCK {
-                    let to = &mut to[(left + column) * rows + top..][..BLOCK];
-                    for row in 0..BLOCK {
-                        to[row] = block[row][column];
-                    }
-                }
-            } else {
-                for column in left..left + width {
-                    for row in top..top + height {
-                        to[column * rows + row] = from[row * stride + column];
-                    }
-                }
-            }
-        }
-    }
-    to
 }
