@@ -50,6 +50,39 @@ pub enum KernelError {
         /// Columns of the result.
         columns: usize,
     },
+    /// A window does not fit into the padded axis that it slides over, or does not slide.
+    #[error(
+        "{kernel}: a window of {window} with stride {stride} and padding {padding} does not fit axis {axis} of length \
+         {length}; {rule}"
+    )]
+    Window {
+        /// The kernel that was called.
+        kernel: &'static str,
+        /// The axis of the input, counted from 0.
+        axis: usize,
+        /// Its length.
+        length: usize,
+        /// Elements that the window spans.
+        window: usize,
+        /// Elements from one window to the next.
+        stride: usize,
+        /// Zeros on each side.
+        padding: usize,
+        /// What must hold.
+        rule: &'static str,
+    },
+    /// An index names an element or row that is not there.
+    #[error("{kernel}: index {index} at place {at} is out of range; there are {length}, counted from 0")]
+    IndexOutOfRange {
+        /// The kernel that was called.
+        kernel: &'static str,
+        /// Place of the index among the indices in row-major order, from 0.
+        at: usize,
+        /// The index.
+        index: u32,
+        /// How many elements or rows there are.
+        length: usize,
+    },
     /// A row without elements has no largest element.
     #[error("{kernel}: the {rows} rows have no columns; at least one is needed")]
     NoColumns {

@@ -15,8 +15,10 @@
 //! - No kernel reads a clock, the environment (except [`Isa`]) or an unseeded random number.
 //!
 //! # Where to start
-//! [`matmul_into`] and [`Start`]; [`sum_axis_into`]; [`softmax_cross_entropy`]; [`layer_norm_into`]; [`adamw_step`];
-//! [`Dropout`]; [`Stream`], [`shuffle`] and [`Batches`]; [`elementary`]; [`with_threads`]. The innermost scalar code, which is compiled for each instruction set, lies in
+//! [`matmul_into`] and [`Start`], [`batched_matmul_into`]; [`conv2d_into`], [`max_pool2d_into`]; [`attention_into`],
+//! [`embedding_into`]; [`binary_into`], [`elementary`]; [`sum_axis_into`]; [`softmax_cross_entropy`], [`layer_norm_into`],
+//! [`Dropout`]; [`adamw_step`]; [`Stream`], [`shuffle`], [`Batches`] and [`PrefetchBatches`]; [`with_threads`]. The scalar code that
+//! defines the bits lies in
 //! `src/spec/`.
 //!
 //! ```
@@ -34,9 +36,15 @@
 
 #[cfg(target_arch = "aarch64")]
 mod arm;
+mod attention;
 mod batch;
+mod batched;
 mod broadcast;
+mod buffers;
+mod chains;
+mod conv;
 mod dropout;
+mod embed;
 mod error;
 mod exponential;
 mod gather;
@@ -48,6 +56,7 @@ mod nan;
 mod norm;
 mod optim;
 mod peak;
+mod pool;
 mod prefetch;
 mod reduce;
 mod relu;
@@ -58,16 +67,27 @@ mod softmax;
 mod spec;
 mod stream;
 mod threads;
+mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use attention::{
+    attention_grad_into, attention_grad_into_with, attention_into, attention_into_with, Attention,
+    AttentionOperands,
+};
 pub use batch::{Batches, LastBatch};
+pub use batched::{batched_matmul_into, batched_matmul_into_with};
 pub use broadcast::{
     add_relu_into, add_relu_into_with, add_to_residual, add_to_residual_with, axpy_in_place,
     axpy_in_place_with, binary_in_place, binary_in_place_with, binary_into, binary_into_with,
     broadcast_shape, scale_in_place, sum_to_shape_into, Binary,
 };
+pub use conv::{
+    conv2d_bias_grad_into, conv2d_bias_grad_into_with, conv2d_input_grad_into, conv2d_input_grad_into_with,
+    conv2d_into, conv2d_into_with, conv2d_weight_grad_into, conv2d_weight_grad_into_with, Conv2d,
+};
 pub use dropout::{dropout_grad_into, dropout_into, Dropout};
+pub use embed::{embedding_grad_into, embedding_grad_into_with, embedding_into};
 pub use error::KernelError;
 pub use gather::gather_rows_into;
 pub use init::{kaiming_normal, kaiming_uniform, normal};
@@ -78,6 +98,9 @@ pub use nan::{canonical_nan, canonicalise};
 pub use norm::{layer_norm_grad_into, layer_norm_into, RowMoments};
 pub use optim::{adamw_step, clip_gradients, gradient_norm, sgd_step, AdamW, BiasCorrection, Sgd};
 pub use peak::fused_multiply_add_peak;
+pub use pool::{
+    avg_pool2d_grad_into, avg_pool2d_into, max_pool2d_grad_into, max_pool2d_into, AverageOver, Pool2d,
+};
 pub use prefetch::PrefetchBatches;
 pub use reduce::{
     argmax, argmax_axis_into, argmax_rows, logsumexp_axis_into, max, max_axis_into, mean, mean_axis_into,

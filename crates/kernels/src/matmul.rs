@@ -6,6 +6,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis};
 
 use crate::error::KernelError;
 use crate::isa::Isa;
+use crate::scratch::with_scratch;
 use crate::threads::{each_chunk, with_float_defaults, worth};
 
 mod drive;
@@ -13,7 +14,7 @@ mod pack;
 mod tiles;
 
 use drive::Product;
-use pack::{at_least, Operand, Scratch};
+use pack::Operand;
 use tiles::Begin;
 
 /// The value at which the chain of each element of a matrix product begins.
@@ -235,17 +236,12 @@ fn divide_columns(
         return;
     }
     let mut c = c;
-    let mut scratch = Scratch::take();
-    let mut result = std::mem::take(&mut scratch.result);
-    scratch.put_back();
-    let own = at_least(&mut result, c.len());
     let shape = c.raw_dim();
-    ArrayViewMut2::from_shape(shape, &mut *own).expect("as many elements as C").assign(&c);
-    with_float_defaults(|| product(isa, Product { a, b, begin, c: &mut *own, c_stride: columns }));
-    c.assign(&ArrayView2::from_shape(shape, &*own).expect("as many elements as C"));
-    let mut scratch = Scratch::take();
-    scratch.result = result;
-    scratch.put_back();
+    with_scratch(c.len(), |own: &mut [f32]| {
+        ArrayViewMut2::from_shape(shape, &mut *own).expect("as many elements as C").assign(&c);
+        with_float_defaults(|| product(isa, Product { a, b, begin, c: &mut *own, c_stride: columns }));
+        c.assign(&ArrayView2::from_shape(shape, &*own).expect("as many elements as C"));
+    });
 }
 
 fn product(isa: Isa, product: Product<'_>) {

@@ -35,6 +35,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     const LANES: usize;
     /// How many f64 do.
     const LANES_64: usize = Self::LANES / 2;
+    /// How many registers there are.
+    const REGISTERS: usize;
+
     /// Does a piece of work in a function of its own, compiled for this instruction set: an inner loop that is to have all the
     /// registers for itself.
     fn apart<O: Vectorized>(self, op: O) -> O::Output;

@@ -30,6 +30,7 @@ impl Simd for Neon {
     type F32 = F32x4;
     type F64 = F64x2;
     const LANES: usize = 4;
+    const REGISTERS: usize = 32;
 
     #[inline(never)]
     fn apart<O: Vectorized>(self, op: O) -> O::Output {

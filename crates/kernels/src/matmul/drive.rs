@@ -1,10 +1,11 @@
 //! The loops around the tiles: blocks of `k`, blocks of columns whose part of B stays in the second cache, rows, columns.
 
-use super::pack::{at_least, interleave, Operand, Scratch};
+use super::pack::{interleave, Operand};
 use super::tiles::{Begin, Columns, Left, Packed, Right, Rows, Tile};
+use crate::buffers::{sized, Buffers};
 use crate::simd::{Simd, Tiled, Vectorized};
-use crate::spec::fma::SoftFma;
-use crate::spec::matmul::chains;
+use crate::spec::fma::fused;
+use crate::spec::matmul::MatrixProduct;
 
 /// Steps of `k` that are worked through at once.
 const DEPTH: usize = 512;
@@ -46,12 +47,7 @@ impl Product<'_> {
                 c.chunks_exact_mut(columns).for_each(|row| row.copy_from_slice(&bias[..columns]))
             }
         }
-        let (a, b) = (a.row_major(), b.row_major());
-        #[cfg(target_arch = "x86_64")]
-        if crate::x86::fma::chains_if_available(&a, &b, c, depth, columns) {
-            return;
-        }
-        chains::<SoftFma>(&a, &b, c, depth, columns);
+        fused(MatrixProduct { a: &a.row_major(), b: &b.row_major(), c, depth, columns });
     }
 }
 
@@ -59,7 +55,7 @@ impl Tiled for Product<'_> {
     #[inline(always)]
     fn run<S: Simd, const R: usize, const V: usize>(self, simd: S) {
         let Self { a, b, begin, c, c_stride } = self;
-        let mut scratch = Scratch::take();
+        let mut buffers = Buffers::take();
         let (rows, depth, columns) = (a.rows, a.columns, b.columns);
         let panel = V * S::LANES;
         // Parts of equal depth, so that none is a sliver.
@@ -69,8 +65,8 @@ impl Tiled for Product<'_> {
         let pack_a = !a.by_rows && columns > 2 * panel;
         let packed_a = if pack_a { rows * deep } else { 0 };
         let packed_b = if pack_b { deep * wide } else { 0 };
-        let left = at_least(&mut scratch.left, packed_a);
-        let right = at_least(&mut scratch.right, packed_b);
+        let [left, right, ..] = &mut buffers.floats;
+        let (left, right) = (sized(left, packed_a), sized(right, packed_b));
         for k in (0..depth).step_by(deep) {
             let deep = deep.min(depth - k);
             let begin = if k == 0 { begin } else { Begin::Given };
@@ -99,7 +95,7 @@ impl Tiled for Product<'_> {
                 }
             }
         }
-        scratch.put_back();
+        buffers.put_back();
     }
 }
 

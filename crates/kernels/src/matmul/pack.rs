@@ -1,7 +1,6 @@
 //! Operands as they lie in memory, and copies of parts of them in the order in which tiles read.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 
 use crate::simd::Simd;
 
@@ -96,36 +95,4 @@ pub(super) fn interleave<S: Simd>(simd: S, from: Operand<'_>, stride: usize, to:
     if height < stride {
         to.chunks_exact_mut(stride).for_each(|to| to[height..].fill(0.0));
     }
-}
-
-/// Memory for packed operands, kept by each thread from call to call.
-#[derive(Default)]
-pub(super) struct Scratch {
-    pub(super) left: Vec<f32>,
-    pub(super) right: Vec<f32>,
-    pub(super) result: Vec<f32>,
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-impl Scratch {
-    /// This thread's memory. It is taken out, so that a product within a product finds none and makes its own.
-    pub(super) fn take() -> Scratch {
-        SCRATCH.take()
-    }
-
-    /// Keeps it for the next product.
-    pub(super) fn put_back(self) {
-        SCRATCH.replace(self);
-    }
-}
-
-/// At least so many elements, whatever they hold.
-pub(super) fn at_least(buffer: &mut Vec<f32>, elements: usize) -> &mut [f32] {
-    if buffer.len() < elements {
-        buffer.resize(elements, 0.0);
-    }
-    &mut buffer[..elements]
 }

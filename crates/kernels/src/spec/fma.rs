@@ -18,6 +18,24 @@ impl Fma for NativeFma {
     }
 }
 
+/// Scalar work whose fused operations are [`Fma`]'s.
+pub(crate) trait Fused {
+    /// Does it. `#[inline(always)]`.
+    fn run<F: Fma>(self);
+}
+
+/// Runs scalar work with the processor's instruction where it has one.
+pub(crate) fn fused<O: Fused>(op: O) {
+    #[cfg(target_arch = "x86_64")]
+    if let Err(op) = crate::x86::fma::run_if_available(op) {
+        op.run::<SoftFma>();
+    }
+    #[cfg(target_arch = "aarch64")]
+    op.run::<NativeFma>();
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    op.run::<SoftFma>();
+}
+
 /// Exact in software, for processors without the instruction.
 ///
 /// The product of two f32 is exact in f64 (48 bits, no underflow). [`sum_to_odd`] adds `c` so that the second rounding, to

@@ -43,6 +43,7 @@ impl Simd for Avx2 {
     type F32 = F32x8;
     type F64 = F64x4;
     const LANES: usize = 8;
+    const REGISTERS: usize = 16;
 
     #[inline(always)]
     fn apart<O: Vectorized>(self, op: O) -> O::Output {

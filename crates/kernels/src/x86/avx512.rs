@@ -43,6 +43,7 @@ impl Simd for Avx512 {
     type F32 = F32x16;
     type F64 = F64x8;
     const LANES: usize = 16;
+    const REGISTERS: usize = 32;
 
     #[inline(always)]
     fn apart<O: Vectorized>(self, op: O) -> O::Output {
