@@ -109,6 +109,13 @@ pub(crate) trait F64Lanes:
     /// How many lanes it has.
     const LANES: usize;
 
+    /// `x` in every lane of a register like this one, so that functions of lanes need no token for their constants.
+    fn fill(self, x: f64) -> Self;
+    /// `bits` in every lane of a register like this one.
+    #[inline(always)]
+    fn fill_bits(self, bits: u64) -> Self {
+        self.fill(f64::from_bits(bits))
+    }
     /// `self · b + c`, rounded once.
     fn mul_add(self, b: Self, c: Self) -> Self;
     /// `c − self · b`, rounded once.
@@ -210,6 +217,10 @@ impl<V: F64Lanes> F64Lanes for Pair<V> {
         sub_bits(b);
     }
     #[inline(always)]
+    fn fill(self, x: f64) -> Self {
+        Pair(self.0.fill(x), self.1.fill(x))
+    }
+    #[inline(always)]
     fn shift_left<const N: i32>(self) -> Self {
         Pair(self.0.shift_left::<N>(), self.1.shift_left::<N>())
     }
@@ -248,11 +259,11 @@ impl<V: F64Lanes> F64Lanes for Pair<V> {
     }
     #[inline(always)]
     fn any(mask: Self::Mask) -> bool {
-        V::any(mask.0) || V::any(mask.1)
+        V::any(mask.0) | V::any(mask.1)
     }
     #[inline(always)]
     fn all(mask: Self::Mask) -> bool {
-        V::all(mask.0) && V::all(mask.1)
+        V::all(mask.0) & V::all(mask.1)
     }
     #[inline(always)]
     fn store64(self, to: &mut [f64]) {

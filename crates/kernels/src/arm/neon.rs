@@ -149,6 +149,11 @@ impl F64Lanes for F64x2 {
     const LANES: usize = 2;
 
     #[inline(always)]
+    fn fill(self, x: f64) -> Self {
+        // SAFETY: no memory is touched.
+        F64x2(unsafe { vdupq_n_f64(x) })
+    }
+    #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: no memory is touched.
         F64x2(unsafe { vfmaq_f64(c.0, self.0, b.0) })

@@ -168,8 +168,13 @@ impl F32Lanes for F32x8 {
 
 impl F64Lanes for F64x4 {
     type Mask = __m256d;
-    const LANES: usize = 8;
+    const LANES: usize = 4;
 
+    #[inline(always)]
+    fn fill(self, x: f64) -> Self {
+        // SAFETY: the value proves the features; no memory is touched.
+        F64x4(unsafe { _mm256_set1_pd(x) })
+    }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: the values prove the features; no memory is touched.

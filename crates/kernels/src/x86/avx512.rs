@@ -166,6 +166,11 @@ impl F64Lanes for F64x8 {
     const LANES: usize = 8;
 
     #[inline(always)]
+    fn fill(self, x: f64) -> Self {
+        // SAFETY: the value proves the features; no memory is touched.
+        F64x8(unsafe { _mm512_set1_pd(x) })
+    }
+    #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: the values prove the features; no memory is touched.
         F64x8(unsafe { _mm512_fmadd_pd(self.0, b.0, c.0) })
