@@ -209,3 +209,42 @@ fn strided<D: Dimension>(
         }
     });
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+    use crate::x86::mxcsr::{read_control, write_control};
+    use ndarray::Array1;
+
+    /// Denormals in and out, with FTZ and DAZ on and rounding towards zero in the caller.
+    #[test]
+    fn the_state_of_the_caller_changes_no_bit() {
+        const HOSTILE: u32 = 0x1f80 | 0xe040;
+        let x: Array1<f32> =
+            (0..4000).map(|i| f32::from_bits(i * 5_003)).chain([-88.0, -95.5, -103.0]).collect();
+        let strided = x.slice(ndarray::s![..;-1]);
+        for function in Unary::ALL {
+            let expected: Vec<u32> = x.iter().map(|&x| function.of(x).to_bits()).collect();
+            for isa in Isa::available() {
+                let (mut out, mut reversed) = (Array1::zeros(x.len()), Array1::zeros(x.len()));
+                let found = read_control();
+                write_control(HOSTILE);
+                let done = unary_into_with(isa, function, x.view(), out.view_mut())
+                    .and_then(|()| unary_into_with(isa, function, strided, reversed.view_mut()));
+                let kept = read_control();
+                write_control(found);
+                done.unwrap();
+                assert_eq!(kept & 0xe040, HOSTILE & 0xe040);
+                assert!(
+                    out.iter().map(|y| y.to_bits()).eq(expected.iter().copied()),
+                    "{function:?} {}",
+                    isa.name()
+                );
+                assert!(
+                    reversed.iter().rev().map(|y| y.to_bits()).eq(expected.iter().copied()),
+                    "{function:?}"
+                );
+            }
+        }
+    }
+}

@@ -155,3 +155,69 @@ fn split<V: F64Lanes>(x: V) -> (V, V, V) {
     let z = fraction.add_bits(x.fill_bits(FIRST | 1022 << 52));
     (k, z, offset.shift_right::<48>())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::Isa;
+    use crate::simd::{Pair, Simd, Vectorized};
+    use crate::spec::elementary as spec;
+
+    /// `exp64` and `log64` of f64, in pairs of registers.
+    struct Both<'a> {
+        x: &'a [f64],
+        exp: Vec<f64>,
+        log: Vec<f64>,
+    }
+
+    impl Vectorized for Both<'_> {
+        type Output = (Vec<f64>, Vec<f64>);
+        #[inline(always)]
+        fn run<S: Simd>(mut self, simd: S) -> Self::Output {
+            for (i, x) in self.x.chunks_exact(S::LANES).enumerate() {
+                let x = Pair(simd.load64(x), simd.load64(&x[S::LANES_64..]));
+                let at = i * S::LANES;
+                exp64(x).store64(&mut self.exp[at..]);
+                log64(absolute(x)).store64(&mut self.log[at..]);
+            }
+            (self.exp, self.log)
+        }
+    }
+
+    /// Not only f32: softmax takes differences and sums of them.
+    fn inputs() -> Vec<f64> {
+        let mut state = 5u64;
+        let random = (0..200_000).map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 11) as f64 / (1u64 << 53) as f64
+        });
+        let spread = random.flat_map(|u| [u * 1400.0 - 700.0, u * 20.0 - 20.0, u * 1e-3, u + 0.5]);
+        let edges = [700.0, -700.0, 1.0, 0.703125, 1.40625, f64::MIN_POSITIVE, 1e-300, 0.5, 2.0];
+        let around = edges.into_iter().flat_map(|edge: f64| {
+            (0..16u64).map(move |i| f64::from_bits((edge.to_bits() - i).max(f64::MIN_POSITIVE.to_bits())))
+        });
+        spread.chain(around).collect()
+    }
+
+    #[test]
+    fn lanes_are_the_specification() {
+        let x = inputs();
+        assert_eq!(x.len() % 16, 0);
+        let expected: Vec<[u64; 2]> =
+            x.iter().map(|&x| [spec::exp64(x).to_bits(), spec::log64(x.abs()).to_bits()]).collect();
+        for isa in Isa::available() {
+            let op = Both { x: &x, exp: vec![0.0; x.len()], log: vec![0.0; x.len()] };
+            let Ok((exp, log)) = isa.vectorize(op) else { continue };
+            let got: Vec<[u64; 2]> = exp.iter().zip(&log).map(|(e, l)| [e.to_bits(), l.to_bits()]).collect();
+            let wrong = got.iter().zip(&expected).position(|(got, expected)| got != expected);
+            assert_eq!(wrong.map(|i| x[i]), None, "{}", isa.name());
+        }
+    }
+
+    /// The negative control: one unit in the last place is a difference.
+    #[test]
+    fn a_last_bit_is_seen() {
+        let off = |x: f64| spec::exp64(x) * (1.0 + f64::EPSILON);
+        assert!(inputs().iter().all(|&x| off(x).to_bits() != spec::exp64(x).to_bits()));
+    }
+}
