@@ -94,7 +94,8 @@ fn differences(function: Unary) -> Vec<Difference> {
             compare("specification", &expected, &truth);
         }
         let mut got = vec![0.0; x.len()];
-        for isa in Isa::available() {
+        // The first one is the scalar path, which calls the specification.
+        for isa in Isa::available().into_iter().skip(1) {
             let (x, out) = (ArrayView1::from(&x), ArrayViewMut1::from(&mut got));
             unary_into_with(isa, function, x, out).expect("the lengths are equal");
             compare(isa.name(), &got, &expected);

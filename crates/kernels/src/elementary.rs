@@ -10,11 +10,11 @@
 //! The functions of a single number assume round to nearest with denormals kept; see
 //! [`with_float_defaults`](crate::with_float_defaults). [`unary_into`] sets that by itself.
 
-mod exponential;
-mod gaussian;
-mod map;
-mod sigmoid;
-mod trigonometric;
+pub(crate) mod exponential;
+pub(crate) mod gaussian;
+pub(crate) mod map;
+pub(crate) mod sigmoid;
+pub(crate) mod trigonometric;
 
 use ndarray::{ArrayView, ArrayViewMut, Dimension};
 

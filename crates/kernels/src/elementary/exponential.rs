@@ -1,7 +1,8 @@
 //! Exponential, logarithm and what is made of them, in lanes.
 //!
-//! [`exp64`] and [`log64`] are the operations of the specification one by one. Where the f32 result is correctly rounded the
-//! way to it is free, and the functions of this file take a shorter one with fused multiply-add.
+//! [`exp64`], [`log64`] and [`exp16`] are the operations of the specification one by one, with the same bits in f64. Where it is
+//! the f32 that is specified, correctly rounded, the way to it is free: [`exp`], [`log`] and [`tanh`] take a shorter one with
+//! fused multiply-add.
 
 use crate::simd::F64Lanes;
 use crate::spec::elementary::TO_INTEGER;
@@ -9,9 +10,6 @@ use crate::spec::tables::{
     EXPM1_FUSED_Q, EXPM1_Q, EXPM1_SIXTEENTH_Q, INV_LN2, INV_LN2_SIXTEENTH, LN2_HIGH, LN2_LOW, LN2_SIXTEENTH,
     LOG1P_Q, LOG_FUSED_INVERSE, LOG_FUSED_VALUE, LOG_HIGH, LOG_INVERSE, LOG_LOW, SIXTEENTHS,
 };
-
-/// The bit of the sign.
-pub(super) const SIGN: u64 = 1 << 63;
 
 /// `spec::elementary::exp64` in every lane, bit for bit; for `x` in [−700, 700].
 #[inline(always)]
@@ -81,6 +79,9 @@ pub(crate) fn log<V: F64Lanes>(x: V) -> (V, bool) {
     let inside = V::all(x.fill(0.0).lt(x)) & V::all(x.lt(x.fill(f64::INFINITY)));
     (y, inside & !undecided)
 }
+
+/// The bit of the sign.
+pub(super) const SIGN: u64 = 1 << 63;
 
 /// `|x|`.
 #[inline(always)]

@@ -8,7 +8,7 @@ use crate::simd::{F64Lanes, Pair, Simd, Vectorized};
 use crate::spec::elementary as spec;
 
 /// `out[i] = f(x[i])`, for slices of equal length.
-pub(super) fn map(isa: Isa, function: Unary, x: &[f32], out: &mut [f32]) {
+pub(crate) fn map(isa: Isa, function: Unary, x: &[f32], out: &mut [f32]) {
     match function {
         Unary::Exp => each::<Exp>(isa, x, out),
         Unary::Log => each::<Log>(isa, x, out),

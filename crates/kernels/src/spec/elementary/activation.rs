@@ -74,8 +74,9 @@ pub fn silu_grad(x: f32) -> f32 {
     (numerator / (s * s)) as f32
 }
 
-/// `x · Φ(x)`, `Φ` the normal distribution: with `Q = Φ(−|x|)` of [`gauss_tail`] it is `x · (x < 0 ? Q : 1 − Q)`, which stays
-/// accurate where `Φ` is tiny. `x` is clamped from below to −20; `−∞` gives `−0`, NaN gives the canonical NaN.
+/// `x · Φ(x)`, `Φ` the normal distribution: with `u = |x|` and `Q = Φ(−u) = exp16(−u²/2) · W(u)` it is
+/// `x · (x < 0 ? Q : 1 − Q)`, which stays accurate where `Φ` is tiny. `W` is a polynomial in each of sixteen intervals, the table
+/// `TAIL`. `x` is clamped from below to −20; `−∞` gives `−0`, NaN gives the canonical NaN.
 ///
 /// ```
 /// use bitproof_kernels::elementary::gelu;
@@ -92,8 +93,8 @@ pub fn gelu(x: f32) -> f32 {
     (x * if x < 0.0 { q } else { 1.0 - q }) as f32
 }
 
-/// The derivative of [`gelu`], `Φ(x) + x Φ′(x)`: with `u, e, w` of [`gauss_tail`] and `t = e · (w − u/√(2π))` it is `t` where
-/// `x < 0` and `1 − t` elsewhere. NaN gives the canonical NaN.
+/// The derivative of [`gelu`], `Φ(x) + x Φ′(x)`: with `u = |x|` clamped to 20, `e = exp16(−u²/2)`, `c = 1/√(2π)` and
+/// `t = e · (W(u) − u · c)` it is `t` where `x < 0` and `1 − t` elsewhere. NaN gives the canonical NaN.
 ///
 /// ```
 /// use bitproof_kernels::elementary::gelu_grad;
