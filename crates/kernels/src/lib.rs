@@ -9,7 +9,8 @@
 //! - Rounding is to nearest even and denormals are kept (no FTZ, no DAZ), whatever the caller's floating-point state is:
 //!   kernels over slices and arrays set the state on entry, in every worker, and restore it. Single elementary functions
 //!   leave it alone; call them inside [`with_float_defaults`] or [`with_threads`] if it may have been changed.
-//! - No libm. `exp`, `log` and `tanh` are correctly rounded for all 2³² inputs, so that any right implementation agrees.
+//! - No libm. `exp`, `log`, `tanh`, `erf`, `sin`, `cos` and `rsqrt` are correctly rounded for all 2³² inputs, so that any right
+//!   implementation agrees.
 //! - NaN appears at the same positions everywhere. Its payload may follow operand order, which processors resolve
 //!   differently: call [`canonicalise`] before bytes are recorded or hashed.
 //! - No kernel reads a clock, the environment (except [`Isa`]) or an unseeded random number.
@@ -44,9 +45,9 @@ mod buffers;
 mod chains;
 mod conv;
 mod dropout;
+pub mod elementary;
 mod embed;
 mod error;
-mod exponential;
 mod gather;
 mod init;
 mod isa;
@@ -109,7 +110,6 @@ pub use reduce::{
 pub use relu::{relu_grad_into, relu_grad_into_with, relu_into, relu_into_with};
 pub use shuffle::{permutation, shuffle};
 pub use softmax::{log_softmax, log_softmax_grad_into, log_softmax_into, softmax_grad_into, softmax_into};
-pub use spec::elementary;
 pub use stream::{Stream, StreamKey};
 pub use threads::{with_float_defaults, with_threads};
 

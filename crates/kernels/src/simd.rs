@@ -103,10 +103,6 @@ pub(crate) trait F32Lanes:
 
     /// `self · b + c`, rounded once.
     fn mul_add(self, b: Self, c: Self) -> Self;
-    /// `√self`, correctly rounded.
-    fn sqrt(self) -> Self;
-    /// `self < b ? self : b`; `b` where either is NaN.
-    fn min(self, b: Self) -> Self;
     /// `self > b ? self : b`; `b` where either is NaN.
     fn max(self, b: Self) -> Self;
     /// Where `self < b`; nowhere for NaN.
@@ -140,6 +136,13 @@ pub(crate) trait F64Lanes:
     /// How many lanes it has.
     const LANES: usize;
 
+    /// `x` in every lane of a register like this one, so that functions of lanes need no token for their constants.
+    fn fill(self, x: f64) -> Self;
+    /// `bits` in every lane of a register like this one.
+    #[inline(always)]
+    fn fill_bits(self, bits: u64) -> Self {
+        self.fill(f64::from_bits(bits))
+    }
     /// `self · b + c`, rounded once.
     fn mul_add(self, b: Self, c: Self) -> Self;
     /// `c − self · b`, rounded once.
@@ -169,11 +172,6 @@ pub(crate) trait F64Lanes:
     /// Column by column the rows that the lowest four bits of each lane name. The same table twice, so that each instruction
     /// set takes the form it is fast with.
     fn look_up_rows<const K: usize>(self, columns: &[[f64; 16]; K], rows: &[[f64; K]; 16]) -> [Self; K];
-    /// The elements that the lanes name, as u64.
-    ///
-    /// # Panics
-    /// When a lane names none.
-    fn gather(self, table: &[f64]) -> Self;
     /// Where `self < b`; nowhere for NaN.
     fn lt(self, b: Self) -> Self::Mask;
     /// Where `self = b`; nowhere for NaN.
@@ -291,6 +289,10 @@ impl<V: F64Lanes> F64Lanes for Pair<V> {
         sub_bits(b);
     }
     #[inline(always)]
+    fn fill(self, x: f64) -> Self {
+        Pair(self.0.fill(x), self.1.fill(x))
+    }
+    #[inline(always)]
     fn shift_left<const N: i32>(self) -> Self {
         Pair(self.0.shift_left::<N>(), self.1.shift_left::<N>())
     }
@@ -306,10 +308,6 @@ impl<V: F64Lanes> F64Lanes for Pair<V> {
     fn look_up_rows<const K: usize>(self, columns: &[[f64; 16]; K], rows: &[[f64; K]; 16]) -> [Self; K] {
         let (a, b) = (self.0.look_up_rows(columns, rows), self.1.look_up_rows(columns, rows));
         std::array::from_fn(|k| Pair(a[k], b[k]))
-    }
-    #[inline(always)]
-    fn gather(self, table: &[f64]) -> Self {
-        Pair(self.0.gather(table), self.1.gather(table))
     }
     #[inline(always)]
     fn lt(self, b: Self) -> Self::Mask {
@@ -329,11 +327,11 @@ impl<V: F64Lanes> F64Lanes for Pair<V> {
     }
     #[inline(always)]
     fn any(mask: Self::Mask) -> bool {
-        V::any(mask.0) || V::any(mask.1)
+        V::any(mask.0) | V::any(mask.1)
     }
     #[inline(always)]
     fn all(mask: Self::Mask) -> bool {
-        V::all(mask.0) && V::all(mask.1)
+        V::all(mask.0) & V::all(mask.1)
     }
     #[inline(always)]
     fn store64(self, to: &mut [f64]) {

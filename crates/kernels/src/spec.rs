@@ -5,7 +5,7 @@ pub(crate) mod attention;
 pub(crate) mod broadcast;
 pub(crate) mod conv;
 pub(crate) mod dropout;
-pub mod elementary;
+pub(crate) mod elementary;
 pub(crate) mod embed;
 pub(crate) mod fma;
 pub(crate) mod matmul;

@@ -132,16 +132,6 @@ impl F32Lanes for F32x4 {
         F32x4(unsafe { vfmaq_f32(c.0, self.0, b.0) })
     }
     #[inline(always)]
-    fn sqrt(self) -> Self {
-        // SAFETY: no memory is touched.
-        F32x4(unsafe { vsqrtq_f32(self.0) })
-    }
-    #[inline(always)]
-    fn min(self, b: Self) -> Self {
-        // The instruction propagates NaN, which is another minimum.
-        Self::select(self.lt(b), self, b)
-    }
-    #[inline(always)]
     fn max(self, b: Self) -> Self {
         Self::select(b.lt(self), self, b)
     }
@@ -188,6 +178,11 @@ impl F64Lanes for F64x2 {
     type Mask = uint64x2_t;
     const LANES: usize = 2;
 
+    #[inline(always)]
+    fn fill(self, x: f64) -> Self {
+        // SAFETY: no memory is touched.
+        F64x2(unsafe { vdupq_n_f64(x) })
+    }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: no memory is touched.
@@ -257,12 +252,6 @@ impl F64Lanes for F64x2 {
         let [a, b] = self.lanes().map(|lane| &rows[(lane & 15) as usize]);
         // SAFETY: two elements are there.
         std::array::from_fn(|k| F64x2(unsafe { vld1q_f64([a[k], b[k]].as_ptr()) }))
-    }
-    #[inline(always)]
-    fn gather(self, table: &[f64]) -> Self {
-        let found = self.lanes().map(|lane| table[lane as usize]);
-        // SAFETY: two elements are there.
-        F64x2(unsafe { vld1q_f64(found.as_ptr()) })
     }
     #[inline(always)]
     fn lt(self, b: Self) -> uint64x2_t {

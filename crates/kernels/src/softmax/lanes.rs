@@ -1,6 +1,6 @@
 //! Rows of softmax in lanes. A band is some rows of a row-major matrix.
 
-use crate::exponential::exp64;
+use crate::elementary::exponential::exp64;
 use crate::reduce::lanes::{largest, sum64_of, Given, Products, Widened};
 use crate::simd::{F64Lanes, Pair, Simd, Vectorized};
 use crate::spec::softmax::Row;
@@ -177,5 +177,5 @@ fn from_logarithm<S: Simd>(simd: S, y: Pair<S::F64>) -> Pair<S::F64> {
 #[inline(always)]
 fn exp_or_zero<S: Simd>(simd: S, x: Pair<S::F64>) -> Pair<S::F64> {
     let lowest = Pair::splat(simd, -700.0);
-    Pair::select(x.lt(lowest), Pair::splat(simd, 0.0), exp64(simd, x.max(lowest)))
+    Pair::select(x.lt(lowest), Pair::splat(simd, 0.0), exp64(x.max(lowest)))
 }

@@ -1,15 +1,20 @@
-//! Correctly rounded elementary functions on f32: the f32 nearest to the true value, ties to even, for every one of the
-//! 2³² inputs. The definition has one answer, so any right implementation gives these bits.
+//! The scalar specification of [`elementary`](crate::elementary).
 //!
 //! Plain f64 multiplications and additions, no fused ones: baseline processors give the same bits. The argument is reduced
 //! as in Tang, "Table-driven implementation of the exponential function in IEEE floating-point arithmetic" (1989) and of the
-//! logarithm (1990); the constants come from `scripts/fit_elementary.py`. `cargo run --release --example exhaustive exp`
-//! compares all inputs with CORE-MATH (Sibidanov, Zimmermann, Glondu 2022).
-//!
-//! These functions assume round to nearest with denormals kept; see [`with_float_defaults`](crate::with_float_defaults).
+//! logarithm (1990); the constants come from `scripts/fit_elementary.py`.
+
+mod activation;
+mod trigonometric;
+
+pub use activation::{gelu, gelu_grad, sigmoid, sigmoid_grad, silu, silu_grad};
+pub use trigonometric::{cos, sin};
 
 use super::fma::sum_to_odd;
-use super::tables::{EXPM1_Q, INV_LN2, LN2_HIGH, LN2_LOW, LOG1P_Q, LOG_HIGH, LOG_INVERSE, LOG_LOW};
+use super::tables::{
+    ERF, ERF_INVERSE_WIDTH, ERF_WIDTH, EXPM1_Q, INV_LN2, LN2_HIGH, LN2_LOW, LOG1P_Q, LOG_HIGH, LOG_INVERSE,
+    LOG_LOW,
+};
 
 /// `eˣ`, correctly rounded. Overflows to `+∞`, underflows through the denormals to `+0`; NaN gives the canonical NaN.
 ///
@@ -66,6 +71,36 @@ pub fn tanh(x: f32) -> f32 {
     ((e / (e + 2.0)) as f32).copysign(x)
 }
 
+/// `erf x`, correctly rounded. Keeps the sign of zero; NaN gives the canonical NaN.
+///
+/// ```
+/// use bitproof_kernels::elementary::erf;
+/// assert_eq!(erf(0.5), 0.520_499_9);
+/// assert_eq!(erf(-4.0), -1.0);
+/// ```
+pub fn erf(x: f32) -> f32 {
+    if x.is_nan() {
+        return f32::NAN;
+    }
+    // From 3.92 on it is 1 in f32.
+    let magnitude = f64::from(x.abs().min(6.0));
+    (piecewise(magnitude, ERF_INVERSE_WIDTH, ERF_WIDTH, &ERF) as f32).copysign(x)
+}
+
+/// `1/√x`, correctly rounded. `±0` gives `±∞`, `∞` gives `+0`; a negative number or NaN gives the canonical NaN.
+///
+/// ```
+/// use bitproof_kernels::elementary::rsqrt;
+/// assert_eq!(rsqrt(4.0), 0.5);
+/// assert_eq!(rsqrt(-0.0), f32::NEG_INFINITY);
+/// ```
+pub fn rsqrt(x: f32) -> f32 {
+    if x.is_nan() || x < 0.0 {
+        return f32::NAN;
+    }
+    (1.0 / f64::from(x).sqrt()) as f32
+}
+
 /// `eˣ` as this sequence of f64 operations, for `x` in [−700, 700]; not correctly rounded as an f64.
 pub(crate) fn exp64(x: f64) -> f64 {
     let (scale, p) = exp_parts(x);
@@ -80,8 +115,6 @@ pub(crate) fn log64(x: f64) -> f64 {
 
 /// `(2ᵏ, p)` with `eˣ = 2ᵏ (1 + p)`, `k` the integer next to `x / ln 2`.
 fn exp_parts(x: f64) -> (f64, f64) {
-    /// 1.5·2⁵²: adding it rounds to an integer, ties to even, by the rounding of the addition itself.
-    const TO_INTEGER: f64 = 6_755_399_441_055_744.0;
     let k = (x * INV_LN2 + TO_INTEGER) - TO_INTEGER;
     // For an f32 the first difference is exact.
     let r = (x - k * LN2_HIGH) - k * LN2_LOW;
@@ -110,6 +143,21 @@ fn log_parts(x: f64) -> (f64, f64) {
     (high, rest + tail)
 }
 
+/// The polynomial of the interval that `x ≥ 0` lies in, where interval `i` of sixteen has its middle at `i · width`.
+fn piecewise<const N: usize>(x: f64, inverse_width: f64, width: f64, table: &[[f64; 16]; N]) -> f64 {
+    let interval = (x * inverse_width + TO_INTEGER) - TO_INTEGER;
+    let t = x - interval * width; // exact for an f32
+    let column = interval as usize;
+    let mut value = table[N - 1][column];
+    for coefficients in table[..N - 1].iter().rev() {
+        value = value * t + coefficients[column];
+    }
+    value
+}
+
+/// 1.5·2⁵²: adding it rounds to an integer, ties to even, by the rounding of the addition itself.
+pub(crate) const TO_INTEGER: f64 = 6_755_399_441_055_744.0;
+
 /// `q₀ + x (q₁ + x (q₂ + …))`.
 pub(super) fn horner<const N: usize>(x: f64, q: &[f64; N]) -> f64 {
     let mut value = q[N - 1];
@@ -117,62 +165,4 @@ pub(super) fn horner<const N: usize>(x: f64, q: &[f64; N]) -> f64 {
         value = value * x + coefficient;
     }
     value
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    type Function = fn(f32) -> f32;
-
-    /// Inputs where the two do not agree to the bit; NaN must be the canonical one.
-    fn mismatches(inputs: impl Iterator<Item = u32>, ours: Function, oracle: Function) -> Vec<u32> {
-        let differ = |&bits: &u32| {
-            let x = f32::from_bits(bits);
-            let (got, expected) = (ours(x), crate::canonical_nan(oracle(x)));
-            got.to_bits() != expected.to_bits()
-        };
-        inputs.filter(differ).collect()
-    }
-
-    /// Every 4099th bit pattern, a prime stride that meets all exponents, and the neighbourhoods where results turn.
-    fn inputs() -> impl Iterator<Item = u32> {
-        let edges = [
-            0u32,
-            0x0080_0000, // smallest normal
-            0x3380_0000, // 2^-24, where exp leaves 1
-            0x3f80_0000, // 1
-            0x42b1_7218, // exp overflows
-            0xc2ae_ac50, // exp turns denormal
-            0xc2cf_f1b5, // exp underflows
-            0x4110_2cb4, // tanh reaches 1
-            0x3f34_0000, // 0.703125, the first interval of log
-            0x7f80_0000,
-        ];
-        let around = |bits: u32| (0..2048u32).map(move |i| bits.wrapping_add(i).wrapping_sub(1024));
-        let signed = edges.into_iter().flat_map(|bits| [bits, bits ^ 0x8000_0000]);
-        (0..=u32::MAX).step_by(4099).chain(signed.flat_map(around))
-    }
-
-    #[test]
-    fn exp_is_correctly_rounded() {
-        assert_eq!(mismatches(inputs(), exp, core_math::expf), []);
-    }
-
-    #[test]
-    fn log_is_correctly_rounded() {
-        assert_eq!(mismatches(inputs(), log, core_math::logf), []);
-    }
-
-    #[test]
-    fn tanh_is_correctly_rounded() {
-        assert_eq!(mismatches(inputs(), tanh, core_math::tanhf), []);
-    }
-
-    /// The negative control of the three above: an error of 2^-40 in the result is noticed.
-    #[test]
-    fn a_small_error_is_found() {
-        let off: Function = |x| (exp64(f64::from(x.clamp(-110.0, 100.0))) * (1.0 + 1e-12)) as f32;
-        assert!(!mismatches(inputs(), off, core_math::expf).is_empty());
-    }
 }

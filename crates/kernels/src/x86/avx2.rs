@@ -187,16 +187,6 @@ impl F32Lanes for F32x8 {
         F32x8(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
     }
     #[inline(always)]
-    fn sqrt(self) -> Self {
-        // SAFETY: the value proves the features; no memory is touched.
-        F32x8(unsafe { _mm256_sqrt_ps(self.0) })
-    }
-    #[inline(always)]
-    fn min(self, b: Self) -> Self {
-        // SAFETY: the values prove the features; no memory is touched.
-        F32x8(unsafe { _mm256_min_ps(self.0, b.0) })
-    }
-    #[inline(always)]
     fn max(self, b: Self) -> Self {
         // SAFETY: the values prove the features; no memory is touched.
         F32x8(unsafe { _mm256_max_ps(self.0, b.0) })
@@ -243,6 +233,11 @@ impl F64Lanes for F64x4 {
     type Mask = __m256d;
     const LANES: usize = 4;
 
+    #[inline(always)]
+    fn fill(self, x: f64) -> Self {
+        // SAFETY: the value proves the features; no memory is touched.
+        F64x4(unsafe { _mm256_set1_pd(x) })
+    }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: the values prove the features; no memory is touched.
@@ -341,14 +336,6 @@ impl F64Lanes for F64x4 {
             k += 1;
         }
         found
-    }
-    #[inline(always)]
-    fn gather(self, table: &[f64]) -> Self {
-        let mut lanes = [0.0; 4];
-        self.store64(&mut lanes);
-        let found = lanes.map(|lane| table[lane.to_bits() as usize]);
-        // SAFETY: the value proves the features; four elements are there.
-        F64x4(unsafe { _mm256_loadu_pd(found.as_ptr()) })
     }
     #[inline(always)]
     fn lt(self, b: Self) -> __m256d {

@@ -144,16 +144,6 @@ impl F32Lanes for F32x16 {
         F32x16(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
     }
     #[inline(always)]
-    fn sqrt(self) -> Self {
-        // SAFETY: the value proves the features; no memory is touched.
-        F32x16(unsafe { _mm512_sqrt_ps(self.0) })
-    }
-    #[inline(always)]
-    fn min(self, b: Self) -> Self {
-        // SAFETY: the values prove the features; no memory is touched.
-        F32x16(unsafe { _mm512_min_ps(self.0, b.0) })
-    }
-    #[inline(always)]
     fn max(self, b: Self) -> Self {
         // SAFETY: the values prove the features; no memory is touched.
         F32x16(unsafe { _mm512_max_ps(self.0, b.0) })
@@ -199,6 +189,11 @@ impl F64Lanes for F64x8 {
     type Mask = __mmask8;
     const LANES: usize = 8;
 
+    #[inline(always)]
+    fn fill(self, x: f64) -> Self {
+        // SAFETY: the value proves the features; no memory is touched.
+        F64x8(unsafe { _mm512_set1_pd(x) })
+    }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: the values prove the features; no memory is touched.
@@ -271,14 +266,6 @@ impl F64Lanes for F64x8 {
     #[inline(always)]
     fn look_up_rows<const K: usize>(self, columns: &[[f64; 16]; K], _: &[[f64; K]; 16]) -> [Self; K] {
         std::array::from_fn(|k| self.look_up(&columns[k]))
-    }
-    #[inline(always)]
-    fn gather(self, table: &[f64]) -> Self {
-        let mut lanes = [0.0; 8];
-        self.store64(&mut lanes);
-        let found = lanes.map(|lane| table[lane.to_bits() as usize]);
-        // SAFETY: the value proves the features; eight elements are there.
-        F64x8(unsafe { _mm512_loadu_pd(found.as_ptr()) })
     }
     #[inline(always)]
     fn lt(self, b: Self) -> __mmask8 {

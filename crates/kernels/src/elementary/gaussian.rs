@@ -1,0 +1,71 @@
+//! The error function and GELU, which is built on the tail of the normal distribution, in lanes.
+
+use super::exponential::{absolute, exp16, keep_nan, with_sign_of};
+use crate::simd::F64Lanes;
+use crate::spec::elementary::TO_INTEGER;
+use crate::spec::tables::{
+    ERF, ERF_INVERSE_WIDTH, ERF_WIDTH, INV_SQRT_2PI, TAIL, TAIL_INVERSE_WIDTH, TAIL_WIDTH,
+};
+
+static ERF_ROWS: [[f64; 13]; 16] = transposed(&ERF);
+static TAIL_ROWS: [[f64; 12]; 16] = transposed(&TAIL);
+
+/// `erf`, correct when rounded to f32.
+#[inline(always)]
+pub(crate) fn erf<V: F64Lanes>(x: V) -> V {
+    let magnitude = absolute(x).min(x.fill(6.0));
+    let shifted = magnitude.mul_add(x.fill(ERF_INVERSE_WIDTH), x.fill(TO_INTEGER));
+    let t = (shifted - x.fill(TO_INTEGER)).neg_mul_add(x.fill(ERF_WIDTH), magnitude);
+    let q = shifted.look_up_rows(&ERF, &ERF_ROWS);
+    let mut value = q[q.len() - 1];
+    for &coefficient in q[..q.len() - 1].iter().rev() {
+        value = value.mul_add(t, coefficient);
+    }
+    keep_nan(x, with_sign_of(x, value))
+}
+
+/// The sequence of `spec::elementary::gelu`.
+#[inline(always)]
+pub(crate) fn gelu<V: F64Lanes>(x: V) -> V {
+    let bounded = x.max(x.fill(-20.0));
+    let (_, e, w) = gauss_tail(bounded);
+    let q = e * w;
+    keep_nan(x, bounded * V::select(x.lt(x.fill(0.0)), q, x.fill(1.0) - q))
+}
+
+/// The sequence of `spec::elementary::gelu_grad`.
+#[inline(always)]
+pub(crate) fn gelu_grad<V: F64Lanes>(x: V) -> V {
+    let (u, e, w) = gauss_tail(x);
+    let t = e * (w - u * x.fill(INV_SQRT_2PI));
+    keep_nan(x, V::select(x.lt(x.fill(0.0)), t, x.fill(1.0) - t))
+}
+
+#[inline(always)]
+fn gauss_tail<V: F64Lanes>(x: V) -> (V, V, V) {
+    let u = absolute(x).min(x.fill(20.0));
+    let e = exp16((u * u) * x.fill(-0.5));
+    let inside = u.min(x.fill(14.5));
+    let shifted = inside * x.fill(TAIL_INVERSE_WIDTH) + x.fill(TO_INTEGER);
+    let t = inside - (shifted - x.fill(TO_INTEGER)) * x.fill(TAIL_WIDTH);
+    let q = shifted.look_up_rows(&TAIL, &TAIL_ROWS);
+    let mut w = q[q.len() - 1];
+    for &coefficient in q[..q.len() - 1].iter().rev() {
+        w = w * t + coefficient;
+    }
+    (u, e, w)
+}
+
+const fn transposed<const K: usize>(columns: &[[f64; 16]; K]) -> [[f64; K]; 16] {
+    let mut rows = [[0.0; K]; 16];
+    let mut row = 0;
+    while row < 16 {
+        let mut k = 0;
+        while k < K {
+            rows[row][k] = columns[k][row];
+            k += 1;
+        }
+        row += 1;
+    }
+    rows
+}
