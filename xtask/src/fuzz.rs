@@ -15,6 +15,9 @@ use crate::{Usage, Verdict};
 const MAX_INPUT_BYTES: usize = 4096;
 const MAX_MEMORY_MIB: usize = 2048;
 const MAX_SECONDS_FOR_ONE: usize = 10;
+/// What a kept corpus has at the most for each target: its smallest inputs, and none that is larger.
+const KEPT_INPUTS: usize = 64;
+const KEPT_INPUT_BYTES: u64 = 1024;
 
 /// What to fuzz, for how long, and what to keep.
 #[derive(Debug, clap::Args)]
@@ -27,7 +30,7 @@ pub(crate) struct Arguments {
     /// How many are fuzzed at once.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     jobs: u32,
-    /// Put what covers more than the kept corpus into it, as few and small inputs as do.
+    /// Renew the kept corpus from what was found: of the fewest inputs that cover as much the smallest 64.
     #[arg(long)]
     keep: bool,
     /// Print one JSON object for each target.
@@ -170,7 +173,8 @@ impl House<'_> {
         Ok(Outcome { executions: executions(&said)?, corpus: fs::read_dir(&kept)?.count(), finding })
     }
 
-    /// Replaces the kept corpus by the fewest inputs that cover, beside the vectors, as much as everything that was found.
+    /// Replaces the kept corpus by the smallest of the fewest inputs that cover, beside the vectors, as much as everything that was
+    /// found.
     fn keep(&self, target: &str, found: &Path, kept: &Path, vectors: &Path) -> Result<()> {
         let fresh = self.work.join("kept").join(target);
         if fresh.exists() {
@@ -189,14 +193,25 @@ impl House<'_> {
         ensure!(merged.status.success(), "merging: {}", String::from_utf8_lossy(&merged.stderr));
         fs::remove_dir_all(kept)?;
         fs::create_dir_all(kept)?;
+        let mut inputs = Vec::new();
         for input in fs::read_dir(&fresh)? {
             let input = input?;
             if !vectors.join(input.file_name()).exists() {
-                fs::copy(input.path(), kept.join(input.file_name()))?;
+                inputs.push((input.metadata()?.len(), input.file_name()));
             }
+        }
+        for name in smallest(inputs) {
+            fs::copy(fresh.join(&name), kept.join(&name))?;
         }
         Ok(())
     }
+}
+
+/// The names of the inputs that a corpus keeps, given with their sizes.
+fn smallest<N: Ord>(mut inputs: Vec<(u64, N)>) -> Vec<N> {
+    inputs.sort();
+    let small = inputs.into_iter().filter(|(bytes, _)| *bytes <= KEPT_INPUT_BYTES);
+    small.take(KEPT_INPUTS).map(|(_, name)| name).collect()
 }
 
 /// What libFuzzer counted; it says so at its end, also after a finding.
@@ -226,6 +241,14 @@ mod tests {
         assert_eq!(chosen(&all, &[]).unwrap(), all);
         assert_eq!(chosen(&all, &["b".to_owned()]).unwrap(), ["b"]);
         assert!(chosen(&all, &["c".to_owned()]).unwrap_err().is::<Usage>());
+    }
+
+    #[test]
+    fn a_corpus_keeps_few_and_small_inputs() {
+        assert_eq!(smallest(vec![(9, "b"), (2000, "c"), (9, "a"), (1, "d")]), ["d", "a", "b"]);
+        let many: Vec<(u64, usize)> = (0..100).map(|i| (100 - i as u64, i)).collect();
+        let kept = smallest(many);
+        assert_eq!((kept.len(), kept[0]), (KEPT_INPUTS, 99));
     }
 
     #[test]
