@@ -64,7 +64,6 @@ struct Problem {
 
 impl Problem {
     /// `None` where the kernel does not fit.
-    #[expect(clippy::too_many_arguments, reason = "the numbers that describe a convolution")]
     fn new(
         (images, channels, outputs): (usize, usize, usize),
         input: [usize; 2],
