@@ -4,9 +4,9 @@ mod tiles;
 
 use ndarray::{ArrayView3, ArrayView4, ArrayViewMut3, ArrayViewMut4};
 
-use crate::conv::{into_row_major, row_major};
-use crate::error::KernelError;
+use crate::error::{same_shape, KernelError};
 use crate::isa::{Isa, Path};
+use crate::scratch::{fill_row_major, row_major};
 use crate::spec::attention::{Backward, Forward, Head, BLOCK};
 use crate::spec::fma::fused;
 use crate::threads::{with_float_defaults, worth};
@@ -69,8 +69,8 @@ pub fn attention_into_with(
     k: ArrayView4<'_, f32>,
     v: ArrayView4<'_, f32>,
     attention: &Attention,
-    mut y: ArrayViewMut4<'_, f32>,
-    mut log_sums: ArrayViewMut3<'_, f32>,
+    y: ArrayViewMut4<'_, f32>,
+    log_sums: ArrayViewMut3<'_, f32>,
 ) -> Result<(), KernelError> {
     const KERNEL: &str = "attention";
     for (name, shape) in [("k", k.shape()), ("v", v.shape()), ("y", y.shape())] {
@@ -80,20 +80,23 @@ pub fn attention_into_with(
     if q.is_empty() && !log_sums.is_empty() {
         return no_width(KERNEL, q.shape());
     }
+    if q.is_empty() {
+        return Ok(());
+    }
     let (.., tokens, width) = q.dim();
-    let (q, k, v) = (row_major(&q), row_major(&k), row_major(&v));
+    let (q, k, v) = (row_major(KERNEL, &q)?, row_major(KERNEL, &k)?, row_major(KERNEL, &v)?);
     let heads = Heads { q: &q, k: &k, v: &v, tokens, width, attention: *attention };
-    into_row_major(&mut y, |y| {
-        into_row_major(&mut log_sums, |log_sums| {
+    fill_row_major(KERNEL, y, |y| {
+        fill_row_major(KERNEL, log_sums, |log_sums| {
             let work = y.len().saturating_mul(2 * tokens);
             let threads = worth(work, WORTH_A_THREAD);
             // Blocks of rows differ in their work, so a thread may take one that another has not begun.
             let parts = if threads == 1 { 1 } else { 4 * threads };
             let blocks = log_sums.len() / tokens * tokens.div_ceil(BLOCK);
             forward_blocks(isa, &heads, 0..blocks, y, log_sums, parts);
-        });
-    });
-    Ok(())
+            Ok(())
+        })
+    })
 }
 
 /// The gradients of [`attention_into`] for `dy`, from its operands and results.
@@ -143,9 +146,9 @@ pub fn attention_grad_into_with(
     operands: &AttentionOperands<'_>,
     dy: ArrayView4<'_, f32>,
     attention: &Attention,
-    mut dq: ArrayViewMut4<'_, f32>,
-    mut dk: ArrayViewMut4<'_, f32>,
-    mut dv: ArrayViewMut4<'_, f32>,
+    dq: ArrayViewMut4<'_, f32>,
+    dk: ArrayViewMut4<'_, f32>,
+    dv: ArrayViewMut4<'_, f32>,
 ) -> Result<(), KernelError> {
     const KERNEL: &str = "attention_grad";
     let AttentionOperands { q, k, v, y, log_sums } = *operands;
@@ -155,24 +158,27 @@ pub fn attention_grad_into_with(
         same_shape(KERNEL, ("q", q.shape()), (name, shape))?;
     }
     same_shape(KERNEL, ("q without its last axis", &q.shape()[..3]), ("log_sums", log_sums.shape()))?;
+    if q.is_empty() {
+        return Ok(());
+    }
     let (batch, heads, tokens, width) = q.dim();
-    let (q, k, v) = (row_major(&q), row_major(&k), row_major(&v));
-    let (y, dy, log_sums) = (row_major(&y), row_major(&dy), row_major(&log_sums));
+    let (q, k, v) = (row_major(KERNEL, &q)?, row_major(KERNEL, &k)?, row_major(KERNEL, &v)?);
+    let (y, dy, log_sums) = (row_major(KERNEL, &y)?, row_major(KERNEL, &dy)?, row_major(KERNEL, &log_sums)?);
     let context = GradientContext {
         heads: Heads { q: &q, k: &k, v: &v, tokens, width, attention: *attention },
         y: &y,
         dy: &dy,
         log_sums: &log_sums,
     };
-    into_row_major(&mut dq, |dq| {
-        into_row_major(&mut dk, |dk| {
-            into_row_major(&mut dv, |dv| {
+    fill_row_major(KERNEL, dq, |dq| {
+        fill_row_major(KERNEL, dk, |dk| {
+            fill_row_major(KERNEL, dv, |dv| {
                 let work = dq.len().saturating_mul(5 * tokens);
                 context.backward(isa, 0..batch * heads, [dq, dk, dv], worth(work, WORTH_A_THREAD));
-            });
-        });
-    });
-    Ok(())
+                Ok(())
+            })
+        })
+    })
 }
 
 /// All heads of all sequences, one after another.
@@ -285,17 +291,4 @@ fn no_width(kernel: &'static str, shape: &[usize]) -> Result<(), KernelError> {
         right: shape.to_vec(),
         rule: "tokens need a width of at least 1",
     })
-}
-
-fn same_shape(
-    kernel: &'static str,
-    (left_name, left): (&'static str, &[usize]),
-    (right_name, right): (&'static str, &[usize]),
-) -> Result<(), KernelError> {
-    if left == right {
-        return Ok(());
-    }
-    let (left, right) = (left.to_vec(), right.to_vec());
-    let rule = "the shapes must be equal";
-    Err(KernelError::ShapeMismatch { kernel, left_name, left, right_name, right, rule })
 }

@@ -3,11 +3,15 @@
 mod pointwise;
 mod walk;
 
-use ndarray::{ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Axis, Dimension, IxDyn};
+use ndarray::{
+    ArrayView, ArrayView0, ArrayView2, ArrayViewD, ArrayViewMut, ArrayViewMut1, ArrayViewMutD, Axis,
+    Dimension, IxDyn,
+};
 
 use crate::error::{same_length, KernelError};
 use crate::isa::Isa;
-use crate::reduce::{sum, sum_axis0};
+use crate::reduce::{sum, sum_axis_into};
+use crate::scratch::{fill_row_major, row_major};
 use pointwise::{with_pointwise, AddRelu, AddToSum, Axpy, InPlace, Pointwise, Relu, ReluGrad};
 
 /// An operation on two elements: one IEEE 754 operation or one choice.
@@ -131,8 +135,7 @@ pub fn binary_in_place_with<B: Dimension, C: Dimension>(
 
 /// `x[i] = x[i] · factor`.
 pub fn scale_in_place<D: Dimension>(factor: f32, x: ArrayViewMut<'_, f32, D>) {
-    let factor = ndarray::arr0(factor);
-    binary_in_place(Binary::Mul, x, factor.view()).expect("one number fits every shape");
+    binary_in_place(Binary::Mul, x, only(&factor)).expect("one number fits every shape");
 }
 
 /// `y[i] = fma(alpha, x[i], y[i])`, one rounding; `x` is broadcast to the shape of `y`.
@@ -229,28 +232,44 @@ pub fn sum_to_shape_into<A: Dimension, C: Dimension>(
     gradient: ArrayView<'_, f32, A>,
     out: ArrayViewMut<'_, f32, C>,
 ) -> Result<(), KernelError> {
-    let (gradient, mut out) = (gradient.into_dyn(), out.into_dyn());
+    const KERNEL: &str = "sum_to_shape";
+    let (gradient, out) = (gradient.into_dyn(), out.into_dyn());
     if !broadcasts_to(out.shape(), gradient.shape()) {
-        return Err(mismatch("sum_to_shape", ("out", out.shape()), gradient.shape()));
+        return Err(mismatch(KERNEL, ("out", out.shape()), gradient.shape()));
     }
-    let rank = gradient.ndim();
-    let is_summed = |axis: usize| length(out.shape(), rank, axis) == 1;
-    let (summed, kept): (Vec<usize>, Vec<usize>) = (0..rank).partition(|&axis| is_summed(axis));
-    let count = |axes: &[usize]| axes.iter().map(|&axis| gradient.len_of(Axis(axis))).product::<usize>();
-    let (rows, columns) = (count(&summed), count(&kept));
-    let order = |first: &[usize], second: &[usize]| IxDyn(&[first, second].concat());
-    // Sums along rows where these lie in memory already, sums of columns otherwise.
-    let by_kept = gradient.view().permuted_axes(order(&kept, &summed));
-    let sums = match by_kept.as_slice() {
-        Some(values) if rows > 0 => values.chunks_exact(rows).map(sum).collect(),
-        _ => {
-            let by_summed = gradient.permuted_axes(order(&summed, &kept));
-            let matrix = by_summed.to_shape((rows, columns)).expect("the same elements");
-            sum_axis0(matrix.view()).to_vec()
+    if out.is_empty() {
+        return Ok(());
+    }
+    let columns = out.len();
+    let rows = gradient.len() / columns;
+    let (by_kept, by_summed) = orders(out.shape(), gradient.ndim());
+    fill_row_major(KERNEL, out, |out| {
+        // Sums along rows where these lie in memory already, sums of columns otherwise.
+        let by_kept = gradient.view().permuted_axes(by_kept);
+        match by_kept.as_slice() {
+            Some(values) if rows > 0 => {
+                out.iter_mut().zip(values.chunks_exact(rows)).for_each(|(out, row)| *out = sum(row));
+                Ok(())
+            }
+            _ => {
+                let values = row_major(KERNEL, &gradient.permuted_axes(by_summed))?;
+                let matrix = ArrayView2::from_shape((rows, columns), &values).expect("the same elements");
+                sum_axis_into(matrix, Axis(0), ArrayViewMut1::from(out))
+            }
         }
-    };
-    out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum);
-    Ok(())
+    })
+}
+
+/// The axes of an array of `rank` axes that is summed to a shape: those that are kept and then those that are summed, and the
+/// other way round.
+fn orders(shape: &[usize], rank: usize) -> (IxDyn, IxDyn) {
+    let (mut by_kept, mut by_summed) = (IxDyn::zeros(rank), IxDyn::zeros(rank));
+    let is_summed = |axis: &usize| length(shape, rank, *axis) == 1;
+    let kept = (0..rank).filter(|axis| !is_summed(axis));
+    let summed = (0..rank).filter(is_summed);
+    kept.clone().chain(summed.clone()).enumerate().for_each(|(place, axis)| by_kept[place] = axis);
+    summed.chain(kept).enumerate().for_each(|(place, axis)| by_summed[place] = axis);
+    (by_kept, by_summed)
 }
 
 /// `out[i] = relu(x[i])` for slices of one length.
@@ -344,13 +363,18 @@ fn unary_strided<P: Pointwise>(
     if !broadcasts_to(a.shape(), out.shape()) {
         return Err(mismatch(kernel, (name, a.shape()), out.shape()));
     }
-    let none = ndarray::arr0(0.0);
     let shape = out.raw_dim();
     let repeated = "the shapes were compared";
     let a = a.broadcast(shape.clone()).expect(repeated);
+    let none = only(&0.0);
     let none = none.broadcast(shape).expect("one number fits every shape");
     walk::apply(isa, f, out, a, none);
     Ok(())
+}
+
+/// An array of one number, which allocates nothing.
+fn only(number: &f32) -> ArrayView0<'_, f32> {
+    ArrayView0::from_shape((), std::slice::from_ref(number)).expect("it has one element")
 }
 
 fn broadcasts_to(from: &[usize], to: &[usize]) -> bool {

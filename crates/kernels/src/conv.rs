@@ -3,18 +3,16 @@
 mod check;
 mod window;
 
-use std::borrow::Cow;
+use ndarray::{ArrayView1, ArrayView4, ArrayViewMut1, ArrayViewMut4};
 
-use ndarray::{ArrayView1, ArrayView4, ArrayViewMut1, ArrayViewMut4, Dimension};
-
-use crate::buffers::{sized, with_buffers, zeroed};
 use crate::chains::Chains;
 use crate::error::KernelError;
 use crate::isa::{Isa, Path};
+use crate::scratch::{fill_row_major, row_major, Kept};
 use crate::spec::conv::{bias_gradient, quotient, Forward, Geometry, InputGradient, WeightGradient};
 use crate::spec::fma::fused;
 use crate::threads::{each_chunk, with_float_defaults, worth};
-use crate::transpose::transpose;
+use crate::transpose::Transpose;
 pub(crate) use check::places;
 use window::Pass;
 
@@ -79,16 +77,20 @@ pub fn conv2d_into_with(
     weight: ArrayView4<'_, f32>,
     bias: Option<ArrayView1<'_, f32>>,
     conv: &Conv2d,
-    mut y: ArrayViewMut4<'_, f32>,
+    y: ArrayViewMut4<'_, f32>,
 ) -> Result<(), KernelError> {
-    let geometry = check::geometry("conv2d", conv, x.dim(), weight.dim(), y.dim())?;
+    const KERNEL: &str = "conv2d";
+    let geometry = check::geometry(KERNEL, conv, x.dim(), weight.dim(), y.dim())?;
     if let Some(bias) = bias {
-        check::bias("conv2d", "bias", bias.len(), geometry.outputs)?;
+        check::bias(KERNEL, "bias", bias.len(), geometry.outputs)?;
     }
-    let (x, w) = (row_major(&x), row_major(&weight));
-    let bias = bias.as_ref().map(row_major);
+    if y.is_empty() {
+        return Ok(());
+    }
+    let (x, w) = (row_major(KERNEL, &x)?, row_major(KERNEL, &weight)?);
+    let bias = bias.as_ref().map(|bias| row_major(KERNEL, bias)).transpose()?;
     let bias = bias.as_deref();
-    into_row_major(&mut y, |y| {
+    fill_row_major(KERNEL, y, |y| {
         let work = y.len().saturating_mul(geometry.taps());
         let planes = (y.len() / geometry.output_plane()).div_ceil(worth(work, WORTH_A_THREAD));
         each_chunk(y, planes * geometry.output_plane(), &|chunk, y: &mut [f32]| {
@@ -98,8 +100,8 @@ pub fn conv2d_into_with(
                 _ => forward_in_lanes(isa, forward),
             }
         });
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
 /// The gradient of [`conv2d_into`] with respect to its input:
@@ -129,11 +131,15 @@ pub fn conv2d_input_grad_into_with(
     dy: ArrayView4<'_, f32>,
     weight: ArrayView4<'_, f32>,
     conv: &Conv2d,
-    mut dx: ArrayViewMut4<'_, f32>,
+    dx: ArrayViewMut4<'_, f32>,
 ) -> Result<(), KernelError> {
-    let geometry = check::geometry("conv2d_input_grad", conv, dx.dim(), weight.dim(), dy.dim())?;
-    let (dy, w) = (row_major(&dy), row_major(&weight));
-    into_row_major(&mut dx, |dx| {
+    const KERNEL: &str = "conv2d_input_grad";
+    let geometry = check::geometry(KERNEL, conv, dx.dim(), weight.dim(), dy.dim())?;
+    if dx.is_empty() {
+        return Ok(());
+    }
+    let (dy, w) = (row_major(KERNEL, &dy)?, row_major(KERNEL, &weight)?);
+    fill_row_major(KERNEL, dx, |dx| {
         let work = dy.len().saturating_mul(geometry.taps());
         let planes = (dx.len() / geometry.input_plane()).div_ceil(worth(work, WORTH_A_THREAD));
         each_chunk(dx, planes * geometry.input_plane(), &|chunk, dx: &mut [f32]| {
@@ -143,8 +149,8 @@ pub fn conv2d_input_grad_into_with(
                 _ => input_gradient_in_lanes(isa, gradient),
             }
         });
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
 /// The gradient of [`conv2d_into`] with respect to its weight:
@@ -172,23 +178,28 @@ pub fn conv2d_weight_grad_into_with(
     x: ArrayView4<'_, f32>,
     dy: ArrayView4<'_, f32>,
     conv: &Conv2d,
-    mut dw: ArrayViewMut4<'_, f32>,
+    dw: ArrayViewMut4<'_, f32>,
 ) -> Result<(), KernelError> {
     /// Bands of output channels end where registers do.
     const GRAIN: usize = 16;
-    let geometry = check::geometry("conv2d_weight_grad", conv, x.dim(), dw.dim(), dy.dim())?;
-    let (x, dy) = (row_major(&x), row_major(&dy));
-    into_row_major(&mut dw, |dw| {
+    const KERNEL: &str = "conv2d_weight_grad";
+    let geometry = check::geometry(KERNEL, conv, x.dim(), dw.dim(), dy.dim())?;
+    if dw.is_empty() {
+        return Ok(());
+    }
+    let (x, dy) = (row_major(KERNEL, &x)?, row_major(KERNEL, &dy)?);
+    fill_row_major(KERNEL, dw, |dw| {
         let work = dy.len().saturating_mul(geometry.taps());
         if isa.path() == Path::Scalar {
-            return with_float_defaults(|| fused(WeightGradient { geometry, x: &x, dy: &dy, dw }));
+            with_float_defaults(|| fused(WeightGradient { geometry, x: &x, dy: &dy, dw }));
+            return Ok(());
         }
         let outputs = geometry.outputs.div_ceil(worth(work, WORTH_A_THREAD)).next_multiple_of(GRAIN);
         each_chunk(dw, outputs * geometry.taps(), &|chunk, dw: &mut [f32]| {
             weight_gradient_in_lanes(isa, geometry, &x, &dy, dw, chunk * outputs);
         });
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
 /// The gradient of [`conv2d_into`] with respect to its bias: `db[o] = ((+0 + dy[0,o,0,0]) + dy[0,o,0,1]) + …`, one chain over
@@ -207,22 +218,23 @@ pub fn conv2d_bias_grad_into(dy: ArrayView4<'_, f32>, db: ArrayViewMut1<'_, f32>
 pub fn conv2d_bias_grad_into_with(
     isa: Isa,
     dy: ArrayView4<'_, f32>,
-    mut db: ArrayViewMut1<'_, f32>,
+    db: ArrayViewMut1<'_, f32>,
 ) -> Result<(), KernelError> {
+    const KERNEL: &str = "conv2d_bias_grad";
     let (_, outputs, height, width) = dy.dim();
-    check::bias("conv2d_bias_grad", "db", db.len(), outputs)?;
-    let (dy, plane) = (row_major(&dy), height * width);
-    if dy.is_empty() {
-        db.fill(0.0);
-        return Ok(());
-    }
-    into_row_major(&mut db, |db| {
+    check::bias(KERNEL, "db", db.len(), outputs)?;
+    let (dy, plane) = (row_major(KERNEL, &dy)?, height * width);
+    fill_row_major(KERNEL, db, |db| {
+        if dy.is_empty() {
+            db.fill(0.0);
+            return Ok(());
+        }
         with_float_defaults(|| match isa.path() {
             Path::Scalar => bias_gradient(&dy, plane, db),
             _ => chains_side_by_side(&dy, plane, db),
         });
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
 /// As [`bias_gradient`], some channels at once, since one chain alone waits for each of its additions.
@@ -258,37 +270,32 @@ fn some_chains<const W: usize>(dy: &[f32], image: usize, plane: usize, db: &mut 
 /// One pass over bands of output rows, the padded input of each in scratch.
 fn forward_in_lanes(isa: Isa, op: Forward<'_>) {
     let g = op.geometry;
-    with_buffers(|scratch| {
-        let [rows, steps, depths, _] = &mut scratch.offsets;
-        let [held, tile, ..] = &mut scratch.floats;
-        steps.clear();
-        steps.extend(0..g.taps());
-        for pass in Pass::forward_bands(&g) {
-            let window = pass.empty(held, g.channels);
-            depths.clear();
-            depths.extend(forward_taps(&g, &pass));
-            for (n, first, count, y) in by_image(op.y, op.first_plane, g.outputs, g.output_plane()) {
-                let image = &op.x[n * g.channels * g.input_plane()..];
-                pass.fill(isa, window, image, g.channels, g.input);
-                let (bias, b) = (op.bias.map(|bias| &bias[first..]), &*window);
-                rows.clear();
-                rows.extend((first..first + count).map(|o| o * g.taps()));
-                if pass.is_dense() {
-                    let (stride, columns) = (g.output_plane(), pass.out[0] * pass.out[1]);
-                    let c = &mut y[pass.out_first[0] * g.output[1]..];
-                    begin_rows(c, stride, columns, bias);
-                    Chains { a: op.w, rows, steps, b, depths, c, stride, columns }.advance(isa);
-                    continue;
-                }
-                let columns = pass.columns();
-                let tile = sized(tile, count * columns);
-                begin_rows(tile, columns, columns, bias);
-                let c = &mut *tile;
-                Chains { a: op.w, rows, steps, b, depths, c, stride: columns, columns }.advance(isa);
-                pass.crop(isa, tile, y, g.output);
+    let [mut rows, mut steps, mut depths] = [(); 3].map(|()| Kept::<usize>::take());
+    let (mut held, mut tile) = (Kept::take(), Kept::take());
+    let steps = steps.hold(0..g.taps());
+    for pass in Pass::forward_bands(&g) {
+        let window = pass.empty(&mut held, g.channels);
+        let depths = depths.hold(forward_taps(&g, &pass));
+        for (n, first, count, y) in by_image(op.y, op.first_plane, g.outputs, g.output_plane()) {
+            let image = &op.x[n * g.channels * g.input_plane()..];
+            pass.fill(isa, window, image, g.channels, g.input);
+            let (bias, b) = (op.bias.map(|bias| &bias[first..]), &*window);
+            let rows = rows.hold((first..first + count).map(|o| o * g.taps()));
+            if pass.is_dense() {
+                let (stride, columns) = (g.output_plane(), pass.out[0] * pass.out[1]);
+                let c = &mut y[pass.out_first[0] * g.output[1]..];
+                begin_rows(c, stride, columns, bias);
+                Chains { a: op.w, rows, steps, b, depths, c, stride, columns }.advance(isa);
+                continue;
             }
+            let columns = pass.columns();
+            let tile = tile.sized(count * columns);
+            begin_rows(tile, columns, columns, bias);
+            let c = &mut *tile;
+            Chains { a: op.w, rows, steps, b, depths, c, stride: columns, columns }.advance(isa);
+            pass.crop(isa, tile, y, g.output);
         }
-    });
+    }
 }
 
 /// Puts the value at which its chains begin into the first columns of every row.
@@ -302,42 +309,42 @@ fn begin_rows(rows: &mut [f32], stride: usize, columns: usize, bias: Option<&[f3
 fn input_gradient_in_lanes(isa: Isa, op: InputGradient<'_>) {
     let g = op.geometry;
     let ([kh, kw], kernel) = (g.kernel, g.kernel[0] * g.kernel[1]);
-    with_buffers(|scratch| {
-        let [rows, steps, depths, _] = &mut scratch.offsets;
-        let [held, tile, ..] = &mut scratch.floats;
-        for remainder in (0..g.stride[0]).flat_map(|a| (0..g.stride[1]).map(move |b| [a, b])) {
-            for pass in Pass::input_gradient_bands(&g, remainder) {
-                let window = pass.empty(held, g.outputs);
-                steps.clear();
-                depths.clear();
-                for o in 0..g.outputs {
-                    for u in 0..kh {
-                        let Some(down) = quotient(remainder[0] + g.padding[0], u, g.stride[0]) else {
-                            continue;
-                        };
-                        for v in 0..kw {
-                            let right = quotient(remainder[1] + g.padding[1], v, g.stride[1]);
-                            let Some(right) = right else { continue };
-                            steps.push(o * g.channels * kernel + u * kw + v);
-                            depths.push(pass.place(o, [down, right]));
-                        }
+    let [mut rows, mut steps, mut depths] = [(); 3].map(|()| Kept::<usize>::take());
+    let (mut held, mut tile) = (Kept::take(), Kept::take());
+    // A stride may be larger than the input, whose places then leave few remainders.
+    let [down, right] = [0, 1].map(|axis| g.stride[axis].min(g.input[axis]));
+    for remainder in (0..down).flat_map(|a| (0..right).map(move |b| [a, b])) {
+        for pass in Pass::input_gradient_bands(&g, remainder) {
+            let window = pass.empty(&mut held, g.outputs);
+            steps.clear();
+            depths.clear();
+            for o in 0..g.outputs {
+                for u in 0..kh {
+                    let Some(down) = quotient(remainder[0] + g.padding[0], u, g.stride[0]) else {
+                        continue;
+                    };
+                    for v in 0..kw {
+                        let right = quotient(remainder[1] + g.padding[1], v, g.stride[1]);
+                        let Some(right) = right else { continue };
+                        steps.push(o * g.channels * kernel + u * kw + v);
+                        depths.push(pass.place(o, [down, right]));
                     }
                 }
-                for (n, first, count, dx) in by_image(op.dx, op.first_plane, g.channels, g.input_plane()) {
-                    let dy = &op.dy[n * g.outputs * g.output_plane()..];
-                    pass.fill(isa, window, dy, g.outputs, g.output);
-                    rows.clear();
-                    rows.extend((first..first + count).map(|c| c * kernel));
-                    let columns = pass.columns();
-                    let tile = zeroed(tile, count * columns);
-                    let c = &mut *tile;
-                    Chains { a: op.w, rows, steps, b: &*window, depths, c, stride: columns, columns }
-                        .advance(isa);
-                    pass.crop(isa, tile, dx, g.input);
-                }
+            }
+            for (n, first, count, dx) in by_image(op.dx, op.first_plane, g.channels, g.input_plane()) {
+                let dy = &op.dy[n * g.outputs * g.output_plane()..];
+                pass.fill(isa, window, dy, g.outputs, g.output);
+                let rows = rows.hold((first..first + count).map(|c| c * kernel));
+                let columns = pass.columns();
+                let tile = tile.zeroed(count * columns);
+                let c = &mut *tile;
+                let (steps, depths) = (&steps[..], &depths[..]);
+                Chains { a: op.w, rows, steps, b: &*window, depths, c, stride: columns, columns }
+                    .advance(isa);
+                pass.crop(isa, tile, dx, g.input);
             }
         }
-    });
+    }
 }
 
 /// Lanes over output channels: `dy` is transposed, and the taps of `x` are the rows.
@@ -355,38 +362,39 @@ fn weight_gradient_in_lanes(
     const REGISTER: usize = 8;
     let outputs = dw.len() / g.taps();
     let columns = outputs.next_multiple_of(REGISTER);
-    with_buffers(|scratch| {
-        let [rows, steps, depths, _] = &mut scratch.offsets;
-        let [held, lanes, sums, ..] = &mut scratch.floats;
-        let sums = zeroed(sums, g.taps() * columns);
-        let lanes = zeroed(lanes, g.output_plane() * columns);
-        for n in 0..g.images {
-            for pass in Pass::forward_bands(&g) {
-                // If there is but one band, its zeros and tables serve all images.
-                if pass.out[0] < g.output[0] || n == 0 {
-                    pass.empty(held, g.channels);
-                    rows.clear();
-                    rows.extend(forward_taps(&g, &pass));
-                    steps.clear();
-                    steps.extend(pass.places());
-                    depths.clear();
-                    depths.extend((0..steps.len()).map(|q| q * columns));
-                }
-                let image = &x[n * g.channels * g.input_plane()..];
-                let window = pass.kept(held, g.channels);
-                pass.fill(isa, window, image, g.channels, g.input);
-                let from =
-                    (n * g.outputs + first_output) * g.output_plane() + pass.out_first[0] * g.output[1];
-                let extents = (outputs, steps.len());
-                transpose((&dy[from..], g.output_plane()), extents, (&mut *lanes, columns));
-                for (steps, depths) in steps.chunks(DEPTH).zip(depths.chunks(DEPTH)) {
-                    let (b, c) = (&*lanes, &mut *sums);
-                    Chains { a: &*window, rows, steps, b, depths, c, stride: columns, columns }.advance(isa);
-                }
+    let [mut rows, mut steps, mut depths] = [(); 3].map(|()| Kept::<usize>::take());
+    let [mut held, mut lanes, mut sums] = [(); 3].map(|()| Kept::take());
+    let sums = sums.zeroed(g.taps() * columns);
+    let lanes = lanes.zeroed(g.output_plane() * columns);
+    for n in 0..g.images {
+        for pass in Pass::forward_bands(&g) {
+            // If there is but one band, its zeros and tables serve all images.
+            if pass.out[0] < g.output[0] || n == 0 {
+                pass.empty(&mut held, g.channels);
+                rows.hold(forward_taps(&g, &pass));
+                let places = steps.hold(pass.places()).len();
+                depths.hold((0..places).map(|q| q * columns));
+            }
+            let image = &x[n * g.channels * g.input_plane()..];
+            let window = pass.kept(&mut held, g.channels);
+            pass.fill(isa, window, image, g.channels, g.input);
+            let from = (n * g.outputs + first_output) * g.output_plane() + pass.out_first[0] * g.output[1];
+            isa.run(Transpose {
+                from: &dy[from..],
+                from_stride: g.output_plane(),
+                rows: outputs,
+                columns: steps.len(),
+                to: &mut *lanes,
+                to_stride: columns,
+            });
+            for (steps, depths) in steps.chunks(DEPTH).zip(depths.chunks(DEPTH)) {
+                let (rows, b, c) = (&rows[..], &*lanes, &mut *sums);
+                Chains { a: &*window, rows, steps, b, depths, c, stride: columns, columns }.advance(isa);
             }
         }
-        transpose((sums, columns), (g.taps(), outputs), (dw, g.taps()));
-    });
+    }
+    let (rows, to_stride) = (g.taps(), g.taps());
+    isa.run(Transpose { from: sums, from_stride: columns, rows, columns: outputs, to: dw, to_stride });
 }
 
 /// Where each tap of the forward convolution begins in its window.
@@ -415,28 +423,4 @@ fn by_image(
         plane += count;
         Some((n, first, count, values))
     })
-}
-
-/// The elements in row-major order: borrowed if they lie so, copied otherwise.
-pub(crate) fn row_major<'a, T: Copy, D: Dimension>(array: &ndarray::ArrayView<'a, T, D>) -> Cow<'a, [T]> {
-    match array.to_slice() {
-        Some(slice) => Cow::Borrowed(slice),
-        None => Cow::Owned(array.iter().copied().collect()),
-    }
-}
-
-/// Lets `fill` write all elements in row-major order, unless there are none.
-pub(crate) fn into_row_major<T: Copy + Default, D: Dimension>(
-    array: &mut ndarray::ArrayViewMut<'_, T, D>,
-    fill: impl FnOnce(&mut [T]),
-) {
-    if array.is_empty() {
-        return;
-    }
-    if let Some(slice) = array.as_slice_mut() {
-        return fill(slice);
-    }
-    let mut dense = vec![T::default(); array.len()];
-    fill(&mut dense);
-    array.iter_mut().zip(dense).for_each(|(to, from)| *to = from);
 }

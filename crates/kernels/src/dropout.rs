@@ -3,7 +3,7 @@ use rayon::prelude::*;
 
 use crate::error::{same_shape, KernelError};
 use crate::isa::Isa;
-use crate::scratch::{fill_row_major, with_row_major};
+use crate::scratch::{fill_row_major, row_major};
 use crate::simd::{Simd, Vectorized};
 use crate::spec::dropout::dropout;
 use crate::stream::{blocks, Stream, StreamKey};
@@ -53,8 +53,7 @@ pub fn dropout_into<D: Dimension>(
     y: ArrayViewMut<'_, f32, D>,
 ) -> Result<(), KernelError> {
     same_shape("dropout", ("x", x.shape()), ("y", y.shape()))?;
-    scale_kept(dropout, x, y);
-    Ok(())
+    scale_kept("dropout", dropout, x, y)
 }
 
 /// `dx[i] = kept(i) ? dy[i] · s : +0`: the gradient of [`dropout_into`] with the same `dropout`.
@@ -67,25 +66,29 @@ pub fn dropout_grad_into<D: Dimension>(
     dx: ArrayViewMut<'_, f32, D>,
 ) -> Result<(), KernelError> {
     same_shape("dropout_grad", ("dy", dy.shape()), ("dx", dx.shape()))?;
-    scale_kept(dropout, dy, dx);
-    Ok(())
+    scale_kept("dropout_grad", dropout, dy, dx)
 }
 
-fn scale_kept<D: Dimension>(dropout: &Dropout, x: ArrayView<'_, f32, D>, y: ArrayViewMut<'_, f32, D>) {
+fn scale_kept<D: Dimension>(
+    kernel: &'static str,
+    dropout: &Dropout,
+    x: ArrayView<'_, f32, D>,
+    y: ArrayViewMut<'_, f32, D>,
+) -> Result<(), KernelError> {
     /// Elements that are worth waking a thread for.
     const WORTH_A_THREAD: usize = 1 << 15;
     let isa = Isa::get();
     let length = x.len().div_ceil(worth(x.len(), WORTH_A_THREAD)).next_multiple_of(WORDS).max(WORDS);
     let scale = with_float_defaults(|| 1.0 / (1.0 - dropout.p));
-    with_row_major(x, |x| {
-        fill_row_major(y, |y| {
-            let parts = y.par_chunks_mut(length).zip(x.par_chunks(length)).enumerate();
-            parts.for_each(|(index, (y, x))| {
-                let part = Part { dropout, scale, first: (index * length) as u64, x, y };
-                with_float_defaults(|| isa.vectorize(part).unwrap_or_else(Part::by_definition));
-            });
+    let x = row_major(kernel, &x)?;
+    fill_row_major(kernel, y, |y| {
+        let parts = y.par_chunks_mut(length).zip(x.par_chunks(length)).enumerate();
+        parts.for_each(|(index, (y, x))| {
+            let part = Part { dropout, scale, first: (index * length) as u64, x, y };
+            with_float_defaults(|| isa.vectorize(part).unwrap_or_else(Part::by_definition));
         });
-    });
+        Ok(())
+    })
 }
 
 /// Elements whose words are made at once: sixteen blocks of the stream.

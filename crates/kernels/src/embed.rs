@@ -2,9 +2,9 @@
 
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-use crate::conv::{into_row_major, row_major};
 use crate::error::KernelError;
 use crate::isa::Isa;
+use crate::scratch::{fill_row_major, row_major, update_row_major};
 use crate::simd::{F32Lanes, Simd, Vectorized};
 use crate::spec::embed::{gather, scatter_add};
 use crate::threads::{each_chunk, worth};
@@ -32,16 +32,20 @@ const WORTH_A_THREAD: usize = 1 << 16;
 pub fn embedding_into(
     weight: ArrayView2<'_, f32>,
     ids: &[u32],
-    mut y: ArrayViewMut2<'_, f32>,
+    y: ArrayViewMut2<'_, f32>,
 ) -> Result<(), KernelError> {
+    const KERNEL: &str = "embedding";
     let (rows, width) = weight.dim();
-    check("embedding", ids, ("y", y.dim()), (rows, width))?;
-    let weight = row_major(&weight);
-    into_row_major(&mut y, |y| {
+    check(KERNEL, ids, ("y", y.dim()), (rows, width))?;
+    if y.is_empty() {
+        return Ok(());
+    }
+    let weight = row_major(KERNEL, &weight)?;
+    fill_row_major(KERNEL, y, |y| {
         let band = ids.len().div_ceil(worth(y.len(), WORTH_A_THREAD));
         each_chunk(y, band * width, &|chunk, y: &mut [f32]| gather(&weight, &ids[chunk * band..], width, y));
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Adds the gradient of [`embedding_into`] to `dw`: `dw[r] ← (dw[r] + dy[p₁]) + dy[p₂] + …` over the positions with `ids[p] = r` in
@@ -78,12 +82,16 @@ pub fn embedding_grad_into_with(
     isa: Isa,
     dy: ArrayView2<'_, f32>,
     ids: &[u32],
-    mut dw: ArrayViewMut2<'_, f32>,
+    dw: ArrayViewMut2<'_, f32>,
 ) -> Result<(), KernelError> {
+    const KERNEL: &str = "embedding_grad";
     let (rows, width) = dw.dim();
-    check("embedding_grad", ids, ("dy", dy.dim()), (rows, width))?;
-    let dy = row_major(&dy);
-    let add = |dw: &mut [f32]| {
+    check(KERNEL, ids, ("dy", dy.dim()), (rows, width))?;
+    if dw.is_empty() {
+        return Ok(());
+    }
+    let dy = row_major(KERNEL, &dy)?;
+    update_row_major(KERNEL, dw, |dw| {
         let band = rows.div_ceil(worth(dy.len(), WORTH_A_THREAD));
         each_chunk(dw, band * width, &|chunk, dw: &mut [f32]| {
             let sums = ScatterAdd { dy: &dy, ids, width, first: chunk * band, dw };
@@ -91,18 +99,8 @@ pub fn embedding_grad_into_with(
                 scatter_add(dy, ids, width, first, dw);
             }
         });
-    };
-    if dw.is_empty() {
-        return Ok(());
-    }
-    if let Some(dw) = dw.as_slice_mut() {
-        add(dw);
-    } else {
-        let mut dense: Vec<f32> = dw.iter().copied().collect();
-        add(&mut dense);
-        dw.iter_mut().zip(dense).for_each(|(to, from)| *to = from);
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn check(

@@ -30,17 +30,7 @@ pub enum KernelError {
         /// Number of classes, which is the number of columns of the logits.
         classes: usize,
     },
-    /// A row is asked for that the matrix does not have.
-    #[error("row {row}, asked for at position {at}, is out of range; there are {rows} rows, counted from 0")]
-    RowOutOfRange {
-        /// Position in the list of rows, from 0.
-        at: usize,
-        /// The row asked for.
-        row: u32,
-        /// Number of rows of the matrix.
-        rows: usize,
-    },
-    /// The result would have more elements than memory can address.
+    /// There is no memory for a result of this size.
     #[error("{kernel}: a result of {rows} by {columns} elements does not fit into memory")]
     SizeOverflow {
         /// The kernel that was called.
@@ -49,6 +39,14 @@ pub enum KernelError {
         rows: usize,
         /// Columns of the result.
         columns: usize,
+    },
+    /// An operand does not lie in row-major order, and there is no memory for a copy that does.
+    #[error("{kernel}: a copy of {elements} elements does not fit into memory; pass an operand in row-major order")]
+    OutOfMemory {
+        /// The kernel that was called.
+        kernel: &'static str,
+        /// Elements of the operand.
+        elements: usize,
     },
     /// A window does not fit into the padded axis that it slides over, or does not slide.
     #[error(

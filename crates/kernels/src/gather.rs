@@ -15,7 +15,7 @@ use crate::error::KernelError;
 /// ```
 ///
 /// # Errors
-/// [`KernelError::ShapeMismatch`] if `out` is not N×C, [`KernelError::RowOutOfRange`] for a row that is not there. `out` is then
+/// [`KernelError::ShapeMismatch`] if `out` is not N×C, [`KernelError::IndexOutOfRange`] for the first row that is not there. `out` is then
 /// unchanged.
 pub fn gather_rows_into(
     source: ArrayView2<'_, f32>,
@@ -33,7 +33,8 @@ pub fn gather_rows_into(
         });
     }
     if let Some(at) = rows.iter().position(|&row| row as usize >= source.nrows()) {
-        return Err(KernelError::RowOutOfRange { at, row: rows[at], rows: source.nrows() });
+        let length = source.nrows();
+        return Err(KernelError::IndexOutOfRange { kernel: "gather_rows", at, index: rows[at], length });
     }
     for (mut out, &row) in out.outer_iter_mut().zip(rows) {
         out.assign(&source.row(row as usize));

@@ -38,7 +38,7 @@ pub fn kaiming_uniform(fan_in: usize, out: &mut [f32], stream: &mut Stream) {
 /// assert_eq!(stream.position(), 1000);
 /// ```
 pub fn normal(mean: f32, deviation: f32, out: &mut [f32], stream: &mut Stream) {
-    scaled_normal(f64::from(mean), || f64::from(deviation), out, stream);
+    scaled_normal(|| (f64::from(mean), f64::from(deviation)), out, stream);
 }
 
 /// Fills `out` with [`normal`] variates around 0 of the standard deviation `√(2/fan_in)` (an f64), which keeps the variance through
@@ -48,13 +48,13 @@ pub fn kaiming_normal(fan_in: usize, out: &mut [f32], stream: &mut Stream) {
         out.fill(0.0);
         return;
     }
-    scaled_normal(0.0, || (2.0 / fan_in as f64).sqrt(), out, stream);
+    scaled_normal(|| (0.0, (2.0 / fan_in as f64).sqrt()), out, stream);
 }
 
-/// The deviation comes from a function so that it is computed in the stated floating-point state.
-fn scaled_normal(mean: f64, deviation: impl Fn() -> f64 + Sync, out: &mut [f32], stream: &mut Stream) {
+/// Mean and deviation come from a function so that they are computed in the stated floating-point state.
+fn scaled_normal(moments: impl Fn() -> (f64, f64) + Sync, out: &mut [f32], stream: &mut Stream) {
     fill(out, stream, |out, stream| {
-        let deviation = deviation();
+        let (mean, deviation) = moments();
         for out in out {
             let u = (f64::from(stream.next_u32()) + 0.5) * (1.0 / 4_294_967_296.0); // exact
             *out = (mean + deviation * quantile(u)) as f32;

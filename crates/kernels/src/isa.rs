@@ -149,6 +149,14 @@ impl Isa {
         }
     }
 
+    /// Runs a piece of work that the scalar path does not have.
+    ///
+    /// # Panics
+    /// On the scalar path.
+    pub(crate) fn run<O: Vectorized<Output = ()>>(self, op: O) {
+        assert!(self.vectorize(op).is_ok(), "the scalar path has no lanes");
+    }
+
     fn best() -> Isa {
         Isa::available().pop().expect("scalar is always available")
     }

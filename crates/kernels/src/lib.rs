@@ -13,14 +13,17 @@
 //!   implementation agrees.
 //! - NaN appears at the same positions everywhere. Its payload may follow operand order, which processors resolve
 //!   differently: call [`canonicalise`] before bytes are recorded or hashed.
+//! - Arrays may have any strides. What a kernel cannot read or write where it lies goes through a copy in memory that each thread
+//!   keeps, so that inside a pool ([`with_threads`]) kernels named `…_into` and `…_in_place` allocate nothing once they have run;
+//!   `tests/allocations/` counts. Where there is no memory for a copy the error is [`KernelError::OutOfMemory`], and nothing
+//!   is written.
 //! - No kernel reads a clock, the environment (except [`Isa`]) or an unseeded random number.
 //!
 //! # Where to start
 //! [`matmul_into`] and [`Start`], [`batched_matmul_into`]; [`conv2d_into`], [`max_pool2d_into`]; [`attention_into`],
 //! [`embedding_into`]; [`binary_into`], [`elementary`]; [`sum_axis_into`]; [`softmax_cross_entropy`], [`layer_norm_into`],
-//! [`Dropout`]; [`adamw_step`]; [`Stream`], [`shuffle`], [`Batches`] and [`PrefetchBatches`]; [`with_threads`]. The scalar code that
-//! defines the bits lies in
-//! `src/spec/`.
+//! [`Dropout`]; [`adamw_step`]; [`Stream`], [`shuffle`], [`Batches`] and [`PrefetchBatches`];
+//! [`with_threads`]. The scalar code that defines the bits lies in `src/spec/`.
 //!
 //! ```
 //! use bitproof_kernels::{matmul, with_threads};
@@ -41,7 +44,6 @@ mod attention;
 mod batch;
 mod batched;
 mod broadcast;
-mod buffers;
 mod chains;
 mod conv;
 mod dropout;

@@ -5,12 +5,14 @@ use rayon::prelude::*;
 
 use crate::error::{same_length, same_shape, KernelError};
 use crate::isa::Isa;
-use crate::scratch::{fill_row_major, with_row_major};
+use crate::scratch::{fill_row_major, row_major, zeros};
 use crate::simd::{Simd, Vectorized};
 use crate::softmax::lanes::{divide, exponentials};
 use crate::softmax::{band_length, with_exponentials};
 use crate::spec::softmax::cross_entropy;
 use crate::threads::with_float_defaults;
+
+const KERNEL: &str = "softmax_cross_entropy";
 
 /// Cross-entropy of softmax for R rows of C logits and R labels: the loss of every row, and the gradient with respect to
 /// the logits, both unscaled (divide by R for the mean over a batch).
@@ -31,13 +33,16 @@ use crate::threads::with_float_defaults;
 ///
 /// # Errors
 /// [`KernelError::ShapeMismatch`] if there are not as many labels as rows, [`KernelError::LabelOutOfRange`] for the first
-/// label that is not below C.
+/// label that is not below C, [`KernelError::SizeOverflow`] if there is no memory for the result.
 pub fn softmax_cross_entropy(
     logits: ArrayView2<'_, f32>,
     labels: &[u32],
 ) -> Result<(Vec<f32>, Array2<f32>), KernelError> {
     check_labels(logits, labels)?;
-    let (mut losses, mut gradient) = (vec![0.0; logits.nrows()], Array2::zeros(logits.raw_dim()));
+    let (rows, classes) = logits.dim();
+    let mut losses = zeros(KERNEL, rows, 1)?;
+    let gradient = zeros(KERNEL, rows, classes)?;
+    let mut gradient = Array2::from_shape_vec((rows, classes), gradient).expect("as many elements");
     softmax_cross_entropy_into(logits, labels, &mut losses, gradient.view_mut())?;
     Ok((losses, gradient))
 }
@@ -54,32 +59,31 @@ pub fn softmax_cross_entropy_into(
     gradient: ArrayViewMut2<'_, f32>,
 ) -> Result<(), KernelError> {
     check_labels(logits, labels)?;
-    same_length("softmax_cross_entropy", ("labels", labels.len()), ("losses", losses.len()))?;
-    same_shape("softmax_cross_entropy", ("logits", logits.shape()), ("gradient", gradient.shape()))?;
+    same_length(KERNEL, ("labels", labels.len()), ("losses", losses.len()))?;
+    same_shape(KERNEL, ("logits", logits.shape()), ("gradient", gradient.shape()))?;
     if logits.is_empty() {
         return Ok(());
     }
     let (isa, columns) = (Isa::get(), logits.ncols());
     let length = band_length(columns);
     let rows = length / columns;
-    with_row_major(logits, |x| {
-        fill_row_major(gradient, |gradient| {
-            let bands = gradient.par_chunks_mut(length).zip(x.par_chunks(length));
-            let targets = losses.par_chunks_mut(rows).zip(labels.par_chunks(rows));
-            bands.zip(targets).for_each(|((gradient, x), (losses, labels))| {
-                let band = Band { x, labels, losses, gradient, columns };
-                with_float_defaults(|| with_exponentials(columns, |e| band.compute(isa, e)));
-            });
+    let x = row_major(KERNEL, &logits)?;
+    fill_row_major(KERNEL, gradient, |gradient| {
+        let bands = gradient.par_chunks_mut(length).zip(x.par_chunks(length));
+        let targets = losses.par_chunks_mut(rows).zip(labels.par_chunks(rows));
+        bands.zip(targets).for_each(|((gradient, x), (losses, labels))| {
+            let band = Band { x, labels, losses, gradient, columns };
+            with_float_defaults(|| with_exponentials(columns, |e| band.compute(isa, e)));
         });
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
 fn check_labels(logits: ArrayView2<'_, f32>, labels: &[u32]) -> Result<(), KernelError> {
     let (rows, classes) = logits.dim();
     if labels.len() != rows {
         return Err(KernelError::ShapeMismatch {
-            kernel: "softmax_cross_entropy",
+            kernel: KERNEL,
             left_name: "logits",
             left: vec![rows, classes],
             right_name: "labels",

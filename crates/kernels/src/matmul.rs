@@ -1,12 +1,10 @@
 //! The matrix product: operands as they lie in memory, rows or columns of the result divided over threads.
 
-use std::borrow::Cow;
-
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis};
 
 use crate::error::KernelError;
 use crate::isa::Isa;
-use crate::scratch::with_scratch;
+use crate::scratch::{row_major, update_row_major, with_scratch, zeros, RowMajor};
 use crate::threads::{each_chunk, with_float_defaults, worth};
 
 mod drive;
@@ -16,6 +14,8 @@ mod tiles;
 use drive::Product;
 use pack::Operand;
 use tiles::Begin;
+
+const KERNEL: &str = "matmul";
 
 /// The value at which the chain of each element of a matrix product begins.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +45,8 @@ pub enum Start<'a> {
 /// ```
 ///
 /// # Errors
-/// [`KernelError::ShapeMismatch`] if the shapes do not fit; `c` is then unchanged.
+/// [`KernelError::ShapeMismatch`] if the shapes do not fit, [`KernelError::OutOfMemory`] if a copy of an operand does not fit into
+/// memory; `c` is then unchanged.
 pub fn matmul_into(
     a: ArrayView2<'_, f32>,
     b: ArrayView2<'_, f32>,
@@ -78,52 +79,51 @@ pub fn matmul_into_with(
         }
         return Ok(());
     }
-    let (left, right) = (Dense::of(a), Dense::of(b));
+    let (left, right) = (Dense::of(a)?, Dense::of(b)?);
     let (left, right) = (left.operand(), right.operand());
     let columns = c.ncols();
-    let bias = if let Start::Bias(bias) = &start { Some(bias.as_standard_layout()) } else { None };
+    let bias = if let Start::Bias(bias) = &start { Some(row_major(KERNEL, bias)?) } else { None };
     let begin = match (start, &bias) {
         (Start::Accumulate, _) => Begin::Given,
-        (_, Some(bias)) => Begin::Bias(bias.as_slice().expect("standard layout is contiguous")),
+        (_, Some(bias)) => Begin::Bias(bias),
         _ => Begin::Zero,
     };
     if let Some(c) = c.as_slice_mut() {
         divide(isa, left, right, begin, c, columns);
         return Ok(());
     }
-    // What begins in C is the same whichever way C lies.
-    let begin = match begin {
-        Begin::Bias(bias) => {
-            c.assign(&ArrayView1::from(bias));
-            Begin::Given
-        }
-        other => other,
-    };
     let rows = c.nrows();
-    if let Some(transposed) = c.view_mut().reversed_axes().as_slice_mut() {
+    if c.view().reversed_axes().is_standard_layout() {
+        // The bias lies along the columns of the transposed C, which the chains cannot begin with.
+        let begin = match begin {
+            Begin::Bias(bias) => {
+                c.assign(&ArrayView1::from(bias));
+                Begin::Given
+            }
+            other => other,
+        };
+        let transposed = c.view_mut().reversed_axes();
+        let transposed = transposed.into_slice().expect("standard layout is contiguous");
         divide(isa, right.transposed(), left.transposed(), begin, transposed, rows);
         return Ok(());
     }
-    let mut dense: Vec<f32> = c.iter().copied().collect();
-    divide(isa, left, right, begin, &mut dense, columns);
-    c.iter_mut().zip(dense).for_each(|(to, from)| *to = from);
-    Ok(())
+    update_row_major(KERNEL, c, |c| {
+        divide(isa, left, right, begin, c, columns);
+        Ok(())
+    })
 }
 
 /// `a · b` from `+0`; see [`matmul_into`].
 ///
 /// # Errors
-/// [`KernelError::ShapeMismatch`] if `a` has not as many columns as `b` rows, [`KernelError::SizeOverflow`] if the result
-/// cannot be addressed.
+/// [`KernelError::ShapeMismatch`] if `a` has not as many columns as `b` rows, [`KernelError::SizeOverflow`] if there is
+/// no memory for the result.
 pub fn matmul(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>) -> Result<Array2<f32>, KernelError> {
     let (rows, columns) = (a.nrows(), b.ncols());
-    let bytes = rows.checked_mul(columns).and_then(|count| count.checked_mul(size_of::<f32>()));
-    if bytes.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
-        return Err(KernelError::SizeOverflow { kernel: "matmul", rows, columns });
-    }
     inner_dimensions(a, b)?;
-    let mut c = Array2::zeros((rows, columns));
-    matmul_into(a, b, Start::Accumulate, c.view_mut())?;
+    let c = zeros(KERNEL, rows, columns)?;
+    let mut c = Array2::from_shape_vec((rows, columns), c).expect("as many elements");
+    matmul_into(a, b, Start::Zero, c.view_mut())?;
     Ok(c)
 }
 
@@ -136,7 +136,7 @@ fn check_shapes(
     inner_dimensions(a, b)?;
     let mismatch = |left_name, left, rule| {
         Err(KernelError::ShapeMismatch {
-            kernel: "matmul",
+            kernel: KERNEL,
             left_name,
             left,
             right_name: "c",
@@ -160,7 +160,7 @@ fn inner_dimensions(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>) -> Result<()
         return Ok(());
     }
     Err(KernelError::ShapeMismatch {
-        kernel: "matmul",
+        kernel: KERNEL,
         left_name: "a",
         left: a.shape().to_vec(),
         right_name: "b",
@@ -171,23 +171,20 @@ fn inner_dimensions(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>) -> Result<()
 
 /// A matrix whose rows or whose columns are contiguous: borrowed if it lies so, copied otherwise.
 struct Dense<'a> {
-    data: Cow<'a, [f32]>,
+    data: RowMajor<'a, f32>,
     rows: usize,
     columns: usize,
     by_rows: bool,
 }
 
 impl<'a> Dense<'a> {
-    fn of(matrix: ArrayView2<'a, f32>) -> Self {
+    fn of(matrix: ArrayView2<'a, f32>) -> Result<Self, KernelError> {
         let (rows, columns) = matrix.dim();
-        let (data, by_rows) = if let Some(slice) = matrix.to_slice() {
-            (Cow::Borrowed(slice), true)
-        } else if let Some(slice) = matrix.reversed_axes().to_slice() {
-            (Cow::Borrowed(slice), false)
-        } else {
-            (Cow::Owned(matrix.iter().copied().collect()), true)
+        let (data, by_rows) = match matrix.reversed_axes().to_slice() {
+            Some(slice) if !matrix.is_standard_layout() => (RowMajor::InPlace(slice), false),
+            _ => (row_major(KERNEL, &matrix)?, true),
         };
-        Self { data, rows, columns, by_rows }
+        Ok(Self { data, rows, columns, by_rows })
     }
 
     fn operand(&self) -> Operand<'_> {

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::error::{same_length, same_shape, KernelError};
 use crate::isa::Isa;
-use crate::scratch::{fill_row_major, with_row_major, with_scratch};
+use crate::scratch::{fill_row_major, row_major, with_scratch};
 use crate::softmax::band_length;
 use crate::spec::norm as spec;
 use crate::threads::{with_float_defaults, worth};
@@ -51,29 +51,29 @@ pub fn layer_norm_into(
     y: ArrayViewMut2<'_, f32>,
     moments: &mut [RowMoments],
 ) -> Result<(), KernelError> {
+    const KERNEL: &str = "layer_norm";
     let (rows, columns) = x.dim();
-    same_shape("layer_norm", ("x", x.shape()), ("y", y.shape()))?;
-    same_length("layer_norm", ("a row of x", columns), ("gamma", gamma.len()))?;
-    same_length("layer_norm", ("a row of x", columns), ("beta", beta.len()))?;
-    same_length("layer_norm", ("a column of x", rows), ("moments", moments.len()))?;
-    let (isa, eps) = (Isa::get(), f64::from(eps));
+    same_shape(KERNEL, ("x", x.shape()), ("y", y.shape()))?;
+    same_length(KERNEL, ("a row of x", columns), ("gamma", gamma.len()))?;
+    same_length(KERNEL, ("a row of x", columns), ("beta", beta.len()))?;
+    same_length(KERNEL, ("a column of x", rows), ("moments", moments.len()))?;
+    let (isa, eps) = (Isa::get(), with_float_defaults(|| f64::from(eps)));
     if columns == 0 {
         moments.fill(RowMoments { mean: f64::NAN, inverse_std: f64::NAN });
         return Ok(());
     }
     let length = band_length(columns);
-    with_row_major(x, |x| {
-        fill_row_major(y, |y| {
-            with_widened([gamma, beta], |[gamma, beta]| {
-                let bands = y.par_chunks_mut(length).zip(x.par_chunks(length));
-                bands.zip(moments.par_chunks_mut(length / columns)).for_each(|((y, x), moments)| {
-                    let band = Forward { x, gamma, beta, eps, y, moments };
-                    with_float_defaults(|| isa.vectorize(band).unwrap_or_else(Forward::by_definition));
-                });
+    let x = row_major(KERNEL, &x)?;
+    fill_row_major(KERNEL, y, |y| {
+        with_widened([gamma, beta], |[gamma, beta]| {
+            let bands = y.par_chunks_mut(length).zip(x.par_chunks(length));
+            bands.zip(moments.par_chunks_mut(length / columns)).for_each(|((y, x), moments)| {
+                let band = Forward { x, gamma, beta, eps, y, moments };
+                with_float_defaults(|| isa.vectorize(band).unwrap_or_else(Forward::by_definition));
             });
         });
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
 /// The gradients of [`layer_norm_into`] with respect to `x`, `γ` and `β`, from the gradient `dy` of its result.
@@ -95,28 +95,28 @@ pub fn layer_norm_grad_into(
     dgamma: ArrayViewMut1<'_, f32>,
     dbeta: ArrayViewMut1<'_, f32>,
 ) -> Result<(), KernelError> {
+    const KERNEL: &str = "layer_norm_grad";
     let (rows, columns) = x.dim();
-    same_shape("layer_norm_grad", ("x", x.shape()), ("dy", dy.shape()))?;
-    same_shape("layer_norm_grad", ("x", x.shape()), ("dx", dx.shape()))?;
-    same_length("layer_norm_grad", ("a row of x", columns), ("gamma", gamma.len()))?;
-    same_length("layer_norm_grad", ("a row of x", columns), ("dgamma", dgamma.len()))?;
-    same_length("layer_norm_grad", ("a row of x", columns), ("dbeta", dbeta.len()))?;
-    same_length("layer_norm_grad", ("a column of x", rows), ("moments", moments.len()))?;
+    same_shape(KERNEL, ("x", x.shape()), ("dy", dy.shape()))?;
+    same_shape(KERNEL, ("x", x.shape()), ("dx", dx.shape()))?;
+    same_length(KERNEL, ("a row of x", columns), ("gamma", gamma.len()))?;
+    same_length(KERNEL, ("a row of x", columns), ("dgamma", dgamma.len()))?;
+    same_length(KERNEL, ("a row of x", columns), ("dbeta", dbeta.len()))?;
+    same_length(KERNEL, ("a column of x", rows), ("moments", moments.len()))?;
     if columns == 0 {
         return Ok(());
     }
     let isa = Isa::get();
-    with_row_major(x, |x| {
-        with_row_major(dy, |dy| {
-            fill_row_major(dx, |dx| {
-                with_widened([gamma], |[gamma]| input_grads(isa, x, gamma, moments, dy, dx));
-            });
-            fill_row_major(dgamma, |dgamma| {
-                fill_row_major(dbeta, |dbeta| parameter_grads(isa, x, moments, dy, dgamma, dbeta));
-            });
-        });
-    });
-    Ok(())
+    let (x, dy) = (row_major(KERNEL, &x)?, row_major(KERNEL, &dy)?);
+    fill_row_major(KERNEL, dx, |dx| {
+        fill_row_major(KERNEL, dgamma, |dgamma| {
+            fill_row_major(KERNEL, dbeta, |dbeta| {
+                with_widened([gamma], |[gamma]| input_grads(isa, &x, gamma, moments, &dy, dx));
+                parameter_grads(isa, &x, moments, &dy, dgamma, dbeta);
+                Ok(())
+            })
+        })
+    })
 }
 
 fn input_grads(isa: Isa, x: &[f32], gamma: &[f64], moments: &[RowMoments], dy: &[f32], dx: &mut [f32]) {
@@ -155,9 +155,8 @@ fn with_widened<const N: usize, R>(vectors: [ArrayView1<'_, f32>; N], f: impl Fn
     let length = vectors[0].len();
     with_scratch(N * length, |wide: &mut [f64]| {
         for (wide, vector) in wide.chunks_exact_mut(length).zip(vectors) {
-            with_row_major(vector, |vector| {
-                wide.iter_mut().zip(vector).for_each(|(to, &from)| *to = f64::from(from));
-            });
+            // DAZ would lose denormals here.
+            with_float_defaults(|| wide.iter_mut().zip(vector).for_each(|(to, &from)| *to = f64::from(from)));
         }
         let wide = &*wide;
         f(std::array::from_fn(|index| &wide[index * length..][..length]))

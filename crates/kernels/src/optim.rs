@@ -169,7 +169,7 @@ pub fn sgd_step(
     same_length("sgd_step", ("param", param.len()), ("grad", grad.len()))?;
     same_length("sgd_step", ("param", param.len()), ("velocity", velocity.len()))?;
     let isa = Isa::get();
-    let step = SgdStep::new(config);
+    let step = with_float_defaults(|| SgdStep::new(config));
     let part = part_length(param.len());
     let parts = param.par_chunks_mut(part).zip(grad.par_chunks(part)).zip(velocity.par_chunks_mut(part));
     parts.for_each(|((param, grad), velocity)| {

@@ -1,11 +1,13 @@
 //! Pooling over windows of N×C×H×W arrays, and its gradients.
 
 use ndarray::{ArrayView4, ArrayViewMut4};
+use rayon::prelude::*;
 
-use crate::conv::{into_row_major, places, row_major};
-use crate::error::KernelError;
+use crate::conv::places;
+use crate::error::{same_shape, KernelError};
+use crate::scratch::{fill_row_major, row_major};
 use crate::spec::pool::{average, average_gradient, max, max_gradient, Geometry};
-use crate::threads::{each_chunk, worth};
+use crate::threads::{each_chunk, with_float_defaults, worth};
 
 /// A window that slides over planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,16 +57,20 @@ const WORTH_A_THREAD: usize = 1 << 16;
 pub fn max_pool2d_into(
     x: ArrayView4<'_, f32>,
     pool: &Pool2d,
-    mut y: ArrayViewMut4<'_, f32>,
-    mut indices: ArrayViewMut4<'_, u32>,
+    y: ArrayViewMut4<'_, f32>,
+    indices: ArrayViewMut4<'_, u32>,
 ) -> Result<(), KernelError> {
-    let geometry = geometry("max_pool2d", pool, x.dim(), ("y", y.dim()))?;
-    same_shape("max_pool2d", ("y", y.dim()), ("indices", indices.dim()))?;
-    narrow_indices("max_pool2d", &geometry)?;
+    const KERNEL: &str = "max_pool2d";
+    let geometry = geometry(KERNEL, pool, x.dim(), ("y", y.shape()))?;
+    same_shape(KERNEL, ("y", y.shape()), ("indices", indices.shape()))?;
+    narrow_indices(KERNEL, &geometry)?;
+    if y.is_empty() {
+        return Ok(());
+    }
     let (input, output) = (plane(geometry.input), plane(geometry.output));
-    let x = row_major(&x);
-    into_row_major(&mut y, |y| {
-        into_row_major(&mut indices, |indices| {
+    let x = row_major(KERNEL, &x)?;
+    fill_row_major(KERNEL, y, |y| {
+        fill_row_major(KERNEL, indices, |indices| {
             let planes = y.len() / output;
             let band = planes.div_ceil(worth(planes * input, WORTH_A_THREAD));
             // Values and indices advance together, each thread at its own planes.
@@ -77,9 +83,9 @@ pub fn max_pool2d_into(
                     }
                 }
             });
-        });
-    });
-    Ok(())
+            Ok(())
+        })
+    })
 }
 
 /// The gradient of [`max_pool2d_into`]: `dx[p] = ((+0 + dy[…]) + dy[…]) + …` over the outputs of the plane whose index is `p`, in row-major
@@ -93,21 +99,28 @@ pub fn max_pool2d_into(
 pub fn max_pool2d_grad_into(
     dy: ArrayView4<'_, f32>,
     indices: ArrayView4<'_, u32>,
-    mut dx: ArrayViewMut4<'_, f32>,
+    dx: ArrayViewMut4<'_, f32>,
 ) -> Result<(), KernelError> {
     const KERNEL: &str = "max_pool2d_grad";
-    same_shape(KERNEL, ("dy", dy.dim()), ("indices", indices.dim()))?;
+    same_shape(KERNEL, ("dy", dy.shape()), ("indices", indices.shape()))?;
     let (images, channels, ..) = dy.dim();
     let (_, _, height, width) = dx.dim();
-    same_shape(KERNEL, ("dy, with the planes of dx,", (images, channels, height, width)), ("dx", dx.dim()))?;
+    same_shape(
+        KERNEL,
+        ("dy, with the planes of dx,", &[images, channels, height, width]),
+        ("dx", dx.shape()),
+    )?;
     let input = height * width;
     if let Some(at) = indices.iter().position(|&index| index as usize >= input) {
         let index = indices.iter().nth(at).copied().unwrap_or_default();
         return Err(KernelError::IndexOutOfRange { kernel: KERNEL, at, index, length: input });
     }
     let output = dy.dim().2 * dy.dim().3;
-    let (dy, indices) = (row_major(&dy), row_major(&indices));
-    into_row_major(&mut dx, |dx| {
+    if dx.is_empty() {
+        return Ok(());
+    }
+    let (dy, indices) = (row_major(KERNEL, &dy)?, row_major(KERNEL, &indices)?);
+    fill_row_major(KERNEL, dx, |dx| {
         let band = (dx.len() / input).div_ceil(worth(dx.len(), WORTH_A_THREAD));
         each_chunk(dx, band * input, &|chunk, dx: &mut [f32]| {
             for (plane, dx) in dx.chunks_exact_mut(input).enumerate() {
@@ -115,14 +128,14 @@ pub fn max_pool2d_grad_into(
                 max_gradient(&dy[from..][..output], &indices[from..][..output], dx);
             }
         });
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
 /// `y[n,c,i,j] = s / count` with `s` the chain of additions over the elements under window `(i, j)`, in row-major order from `+0`.
 /// Padding takes no part in the sum; `count` is what `over` says.
 ///
-/// Shapes, errors and threads as in [`max_pool2d_into`].
+/// `x` is N×C×H×W and `y` N×C×OH×OW as in [`max_pool2d_into`], with any strides. Divided over the current rayon pool by planes.
 ///
 /// ```
 /// use bitproof_kernels::{avg_pool2d_into, AverageOver, Pool2d};
@@ -136,17 +149,21 @@ pub fn max_pool2d_grad_into(
 /// ```
 ///
 /// # Errors
-/// As [`max_pool2d_into`].
+/// [`KernelError::ShapeMismatch`] and [`KernelError::Window`] as [`max_pool2d_into`]; `y` is then unchanged.
 pub fn avg_pool2d_into(
     x: ArrayView4<'_, f32>,
     pool: &Pool2d,
     over: AverageOver,
-    mut y: ArrayViewMut4<'_, f32>,
+    y: ArrayViewMut4<'_, f32>,
 ) -> Result<(), KernelError> {
-    let geometry = geometry("avg_pool2d", pool, x.dim(), ("y", y.dim()))?;
+    const KERNEL: &str = "avg_pool2d";
+    let geometry = geometry(KERNEL, pool, x.dim(), ("y", y.shape()))?;
+    if y.is_empty() {
+        return Ok(());
+    }
     let (input, output) = (plane(geometry.input), plane(geometry.output));
-    let x = row_major(&x);
-    into_row_major(&mut y, |y| {
+    let x = row_major(KERNEL, &x)?;
+    fill_row_major(KERNEL, y, |y| {
         let planes = y.len() / output;
         let band = planes.div_ceil(worth(planes * input, WORTH_A_THREAD));
         each_chunk(y, band * output, &|chunk, y: &mut [f32]| {
@@ -155,25 +172,29 @@ pub fn avg_pool2d_into(
                 average(&geometry, over == AverageOver::Window, x, y);
             }
         });
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
-/// The gradient of [`avg_pool2d_into`]: `dx[p] = ((+0 + dy[…]/count) + dy[…]/count) + …` over the outputs whose window covers `p`, in
+/// The gradient of [`avg_pool2d_into`], with the same shapes: `dx[p] = ((+0 + dy[…]/count) + dy[…]/count) + …` over the outputs whose window covers `p`, in
 /// row-major order.
 ///
 /// # Errors
-/// As [`max_pool2d_into`], with `dy` in the place of `y`; `dx` is then unchanged.
+/// As [`avg_pool2d_into`], with `dy` in the place of `y`; `dx` is then unchanged.
 pub fn avg_pool2d_grad_into(
     dy: ArrayView4<'_, f32>,
     pool: &Pool2d,
     over: AverageOver,
-    mut dx: ArrayViewMut4<'_, f32>,
+    dx: ArrayViewMut4<'_, f32>,
 ) -> Result<(), KernelError> {
-    let geometry = geometry("avg_pool2d_grad", pool, dx.dim(), ("dy", dy.dim()))?;
+    const KERNEL: &str = "avg_pool2d_grad";
+    let geometry = geometry(KERNEL, pool, dx.dim(), ("dy", dy.shape()))?;
+    if dx.is_empty() {
+        return Ok(());
+    }
     let (input, output) = (plane(geometry.input), plane(geometry.output));
-    let dy = row_major(&dy);
-    into_row_major(&mut dx, |dx| {
+    let dy = row_major(KERNEL, &dy)?;
+    fill_row_major(KERNEL, dx, |dx| {
         let band = (dx.len() / input).div_ceil(worth(dx.len(), WORTH_A_THREAD));
         each_chunk(dx, band * input, &|chunk, dx: &mut [f32]| {
             let dy = dy[chunk * band * output..].chunks_exact(output);
@@ -181,8 +202,8 @@ pub fn avg_pool2d_grad_into(
                 average_gradient(&geometry, over == AverageOver::Window, dy, dx);
             }
         });
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
 /// The common case, windows of 2×2 side by side, without a branch for each element; `false`, and nothing done, for others.
@@ -215,12 +236,11 @@ fn both_chunks(
     length: usize,
     work: &(impl Fn(usize, &mut [f32], &mut [u32]) + Sync),
 ) {
-    let mut pairs: Vec<_> = values.chunks_mut(length).zip(indices.chunks_mut(length)).collect();
-    each_chunk(&mut pairs, 1, &|chunk, pair: &mut [(&mut [f32], &mut [u32])]| {
-        for (values, indices) in pair {
-            work(chunk, values, indices);
-        }
-    });
+    if values.len() <= length {
+        return with_float_defaults(|| work(0, values, indices));
+    }
+    let chunks = values.par_chunks_mut(length).zip(indices.par_chunks_mut(length)).enumerate();
+    chunks.for_each(|(chunk, (values, indices))| with_float_defaults(|| work(chunk, values, indices)));
 }
 
 type Shape = (usize, usize, usize, usize);
@@ -233,7 +253,7 @@ fn geometry(
     kernel: &'static str,
     pool: &Pool2d,
     x: Shape,
-    (name, y): (&'static str, Shape),
+    (name, y): (&'static str, &[usize]),
 ) -> Result<Geometry, KernelError> {
     let mut output = [0; 2];
     for (axis, length) in [x.2, x.3].into_iter().enumerate() {
@@ -250,31 +270,13 @@ fn geometry(
             rule: "it needs padding < window ≤ length + 2·padding, a stride of at least 1 and an axis that is not empty",
         })?;
     }
-    same_shape(kernel, ("the pooled x", (x.0, x.1, output[0], output[1])), (name, y))?;
+    same_shape(kernel, ("the pooled x", &[x.0, x.1, output[0], output[1]]), (name, y))?;
     Ok(Geometry {
         input: [x.2, x.3],
         window: pool.window,
         output,
         stride: pool.stride,
         padding: pool.padding,
-    })
-}
-
-fn same_shape(
-    kernel: &'static str,
-    (left_name, left): (&'static str, Shape),
-    (right_name, right): (&'static str, Shape),
-) -> Result<(), KernelError> {
-    if left == right {
-        return Ok(());
-    }
-    Err(KernelError::ShapeMismatch {
-        kernel,
-        left_name,
-        left: vec![left.0, left.1, left.2, left.3],
-        right_name,
-        right: vec![right.0, right.1, right.2, right.3],
-        rule: "the shapes must be equal",
     })
 }
 

@@ -4,10 +4,11 @@ mod axis;
 mod columns;
 pub(crate) mod lanes;
 
-use ndarray::{Array1, ArrayView2, Axis};
+use ndarray::{Array1, ArrayView2, ArrayViewMut1, Axis};
 
 use crate::error::KernelError;
 use crate::isa::Isa;
+use crate::scratch::zeros;
 use crate::spec::reduce::{self as spec, left_chunks, CHUNK};
 use crate::threads::with_float_defaults;
 use lanes::{Largest, Position, Sum, Sum64, SumOfSquares};
@@ -76,7 +77,8 @@ pub fn argmax(values: &[f32]) -> Option<usize> {
 /// [`argmax`] of every row of an R×C matrix: R column numbers.
 ///
 /// # Errors
-/// [`KernelError::NoColumns`] if there are rows without elements; [`KernelError::SizeOverflow`] for more than 2³² columns.
+/// [`KernelError::NoColumns`] if there are rows without elements; [`KernelError::SizeOverflow`] for more than 2³² − 1
+/// columns.
 pub fn argmax_rows(values: ArrayView2<'_, f32>) -> Result<Vec<u32>, KernelError> {
     let (rows, columns) = values.dim();
     if rows > 0 && columns == 0 {
@@ -85,15 +87,18 @@ pub fn argmax_rows(values: ArrayView2<'_, f32>) -> Result<Vec<u32>, KernelError>
     if columns > u32::MAX as usize {
         return Err(KernelError::SizeOverflow { kernel: "argmax_rows", rows, columns });
     }
-    let mut best = Array1::zeros(rows);
-    argmax_axis_into(values, Axis(1), best.view_mut())?;
-    Ok(best.to_vec())
+    let mut best = zeros("argmax_rows", rows, 1)?;
+    argmax_axis_into(values, Axis(1), ArrayViewMut1::from(&mut best))?;
+    Ok(best)
 }
 
 /// Column sums of an R×C matrix: element `j` is [`sum`] of column `j`, bit for bit.
+///
+/// # Panics
+/// If there is no memory for a copy of a matrix without row-major or column-major layout; [`sum_axis_into`] gives an error then.
 pub fn sum_axis0(values: ArrayView2<'_, f32>) -> Array1<f32> {
     let mut sums = Array1::zeros(values.ncols());
-    sum_axis_into(values, Axis(0), sums.view_mut()).expect("there is a sum for each column");
+    sum_axis_into(values, Axis(0), sums.view_mut()).expect("the matrix fits into memory");
     sums
 }
 

@@ -88,12 +88,6 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Panics
     /// When a slice ends before its last element.
     fn transpose(self, from: &[f32], from_stride: usize, to: &mut [f32], to_stride: usize);
-
-    /// `bits` in every lane of f64.
-    #[inline(always)]
-    fn splat_bits(self, bits: u64) -> Self::F64 {
-        self.splat64(f64::from_bits(bits))
-    }
 }
 
 /// A register of f32.
@@ -309,7 +303,11 @@ impl<V: F64Lanes> F64Lanes for Pair<V> {
     #[inline(always)]
     fn look_up_rows<const K: usize>(self, columns: &[[f64; 16]; K], rows: &[[f64; K]; 16]) -> [Self; K] {
         let (a, b) = (self.0.look_up_rows(columns, rows), self.1.look_up_rows(columns, rows));
-        std::array::from_fn(|k| Pair(a[k], b[k]))
+        let mut pairs = [self; K];
+        for k in 0..K {
+            pairs[k] = Pair(a[k], b[k]);
+        }
+        pairs
     }
     #[inline(always)]
     fn lt(self, b: Self) -> Self::Mask {

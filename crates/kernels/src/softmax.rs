@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::error::{same_shape, KernelError};
 use crate::isa::Isa;
-use crate::scratch::{fill_row_major, with_row_major, with_scratch};
+use crate::scratch::{fill_row_major, row_major, with_scratch};
 use crate::simd::MOST_LANES;
 use crate::spec::softmax as spec;
 use crate::threads::with_float_defaults;
@@ -33,15 +33,14 @@ pub fn softmax_into(x: ArrayView2<'_, f32>, y: ArrayViewMut2<'_, f32>) -> Result
     same_shape("softmax", ("x", x.shape()), ("y", y.shape()))?;
     let isa = Isa::get();
     let columns = x.ncols();
-    from_bands(x, y, &|x, y| {
+    from_bands("softmax", x, y, &|x, y| {
         with_exponentials(columns, |e| {
             if let Err(Softmax { x, y, e, .. }) = isa.vectorize(Softmax { x, y, columns, e }) {
                 let rows = x.chunks_exact(columns).zip(y.chunks_exact_mut(columns));
                 rows.for_each(|(x, y)| spec::softmax(x, y, &mut e[..columns]));
             }
         });
-    });
-    Ok(())
+    })
 }
 
 /// `y_j = (x_j − m) − ln s` for every row of an R×C matrix, in f64 with one rounding to f32; `m`, `s` and what becomes of
@@ -53,21 +52,23 @@ pub fn log_softmax_into(x: ArrayView2<'_, f32>, y: ArrayViewMut2<'_, f32>) -> Re
     same_shape("log_softmax", ("x", x.shape()), ("y", y.shape()))?;
     let isa = Isa::get();
     let columns = x.ncols();
-    from_bands(x, y, &|x, y| {
+    from_bands("log_softmax", x, y, &|x, y| {
         with_exponentials(columns, |e| {
             if let Err(LogSoftmax { x, y, e, .. }) = isa.vectorize(LogSoftmax { x, y, columns, e }) {
                 let rows = x.chunks_exact(columns).zip(y.chunks_exact_mut(columns));
                 rows.for_each(|(x, y)| spec::log_softmax(x, y, &mut e[..columns]));
             }
         });
-    });
-    Ok(())
+    })
 }
 
 /// [`log_softmax_into`] a new matrix. Rows without columns stay empty.
+///
+/// # Panics
+/// If there is no memory for a copy of logits that are not row-major; [`log_softmax_into`] gives an error then.
 pub fn log_softmax(logits: ArrayView2<'_, f32>) -> Array2<f32> {
     let mut y = Array2::zeros(logits.raw_dim());
-    log_softmax_into(logits, y.view_mut()).expect("both have the same shape");
+    log_softmax_into(logits, y.view_mut()).expect("the logits fit into memory");
     y
 }
 
@@ -85,14 +86,13 @@ pub fn softmax_grad_into(
     same_shape("softmax_grad", ("y", y.shape()), ("dx", dx.shape()))?;
     let isa = Isa::get();
     let columns = y.ncols();
-    from_band_pairs(y, dy, dx, &|y, dy, dx| {
+    from_band_pairs("softmax_grad", y, dy, dx, &|y, dy, dx| {
         if let Err(SoftmaxGrad { y, dy, dx, .. }) = isa.vectorize(SoftmaxGrad { y, dy, dx, columns }) {
             with_scratch(columns, |products| {
                 each_row(columns, y, dy, dx, |y, dy, dx| spec::softmax_grad(y, dy, dx, products));
             });
         }
-    });
-    Ok(())
+    })
 }
 
 /// The gradient of [`log_softmax_into`] with respect to `x`: `dx_j = dy_j − exp(y_j) · t` with `t = Σ dy_j` in the tree of
@@ -109,12 +109,11 @@ pub fn log_softmax_grad_into(
     same_shape("log_softmax_grad", ("y", y.shape()), ("dx", dx.shape()))?;
     let isa = Isa::get();
     let columns = y.ncols();
-    from_band_pairs(y, dy, dx, &|y, dy, dx| {
+    from_band_pairs("log_softmax_grad", y, dy, dx, &|y, dy, dx| {
         if let Err(LogSoftmaxGrad { y, dy, dx, .. }) = isa.vectorize(LogSoftmaxGrad { y, dy, dx, columns }) {
             each_row(columns, y, dy, dx, spec::log_softmax_grad);
         }
-    });
-    Ok(())
+    })
 }
 
 /// The rule of [`logsumexp_axis_into`](crate::logsumexp_axis_into) for one row.
@@ -132,41 +131,41 @@ pub(crate) fn with_exponentials<R>(columns: usize, f: impl FnOnce(&mut [f64]) ->
 
 /// Calls `band` with some rows of `x` and those of `y`, over threads where that pays.
 fn from_bands(
+    kernel: &'static str,
     x: ArrayView2<'_, f32>,
     y: ArrayViewMut2<'_, f32>,
     band: &(impl Fn(&[f32], &mut [f32]) + Sync),
-) {
+) -> Result<(), KernelError> {
     if x.is_empty() {
-        return;
+        return Ok(());
     }
     let length = band_length(x.ncols());
-    with_row_major(x, |x| {
-        fill_row_major(y, |y| {
-            let bands = y.par_chunks_mut(length).zip(x.par_chunks(length));
-            bands.for_each(|(y, x)| with_float_defaults(|| band(x, y)));
-        });
-    });
+    let x = row_major(kernel, &x)?;
+    fill_row_major(kernel, y, |y| {
+        let bands = y.par_chunks_mut(length).zip(x.par_chunks(length));
+        bands.for_each(|(y, x)| with_float_defaults(|| band(x, y)));
+        Ok(())
+    })
 }
 
 /// [`from_bands`] of two operands.
 fn from_band_pairs(
+    kernel: &'static str,
     a: ArrayView2<'_, f32>,
     b: ArrayView2<'_, f32>,
     out: ArrayViewMut2<'_, f32>,
     band: &(impl Fn(&[f32], &[f32], &mut [f32]) + Sync),
-) {
+) -> Result<(), KernelError> {
     if a.is_empty() {
-        return;
+        return Ok(());
     }
     let length = band_length(a.ncols());
-    with_row_major(a, |a| {
-        with_row_major(b, |b| {
-            fill_row_major(out, |out| {
-                let bands = out.par_chunks_mut(length).zip(a.par_chunks(length)).zip(b.par_chunks(length));
-                bands.for_each(|((out, a), b)| with_float_defaults(|| band(a, b, out)));
-            });
-        });
-    });
+    let (a, b) = (row_major(kernel, &a)?, row_major(kernel, &b)?);
+    fill_row_major(kernel, out, |out| {
+        let bands = out.par_chunks_mut(length).zip(a.par_chunks(length)).zip(b.par_chunks(length));
+        bands.for_each(|((out, a), b)| with_float_defaults(|| band(a, b, out)));
+        Ok(())
+    })
 }
 
 /// Elements of a band of whole rows that is worth a thread.

@@ -147,7 +147,7 @@ fn rows_are_checked_before_anything_is_written() {
     let source = array![[1.0, 2.0], [3.0, 4.0]];
     let mut out = array![[7.0, 7.0], [7.0, 7.0]];
     let refusal = gather_rows_into(source.view(), &[1, 2], out.view_mut()).unwrap_err();
-    assert_eq!(refusal, KernelError::RowOutOfRange { at: 1, row: 2, rows: 2 });
+    assert_eq!(refusal, KernelError::IndexOutOfRange { kernel: "gather_rows", at: 1, index: 2, length: 2 });
     assert!(gather_rows_into(source.view(), &[1], out.view_mut()).is_err());
     assert_eq!(out, array![[7.0, 7.0], [7.0, 7.0]]);
     gather_rows_into(Array2::zeros((0, 3)).view(), &[], Array2::zeros((0, 3)).view_mut()).unwrap();

@@ -3,6 +3,10 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Blocks that all threads have asked for.
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static HELD: Cell<i64> = const { Cell::new(0) };
@@ -28,6 +32,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
         // SAFETY: the caller's obligations are passed on unchanged.
         let block = unsafe { System.alloc(layout) };
         if !block.is_null() {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
             count(layout.size() as i64);
         }
         block
@@ -48,4 +53,10 @@ pub fn peak_of_thread<T>(work: impl FnOnce() -> T) -> (T, u64) {
     PEAK.set(before);
     let result = work();
     (result, PEAK.get().saturating_sub(before).max(0) as u64)
+}
+
+/// How many blocks of memory all threads together have asked for since the program began; a block that grows is asked for
+/// again. 0 unless [`CountingAllocator`] is the global allocator.
+pub fn allocations() -> u64 {
+    ALLOCATIONS.load(Ordering::Relaxed)
 }

@@ -33,7 +33,7 @@ mod memory;
 mod record;
 
 #[cfg(feature = "counting-allocator")]
-pub use allocator::{peak_of_thread, CountingAllocator};
+pub use allocator::{allocations, peak_of_thread, CountingAllocator};
 pub use budget::{
     judge, Budget, BudgetFinding, BudgetOutcome, BudgetSyntax, BudgetVerdict, Limit, MetricSelector,
     Statistic,

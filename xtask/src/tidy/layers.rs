@@ -41,6 +41,7 @@ const LAYERS: &[Layer] = &[
         &[
             "bitproof-core-ledger",
             "bitproof-scheduler",
+            "bitproof-kernels",
             "bitproof-experiment-graph",
             "bitproof-telemetry",
             "bitproof-training",

@@ -253,8 +253,12 @@ impl F64Lanes for F64x2 {
     #[inline(always)]
     fn look_up_rows<const K: usize>(self, _: &[[f64; 16]; K], rows: &[[f64; K]; 16]) -> [Self; K] {
         let [a, b] = self.lanes().map(|lane| &rows[(lane & 15) as usize]);
-        // SAFETY: two elements are there.
-        std::array::from_fn(|k| F64x2(unsafe { vld1q_f64([a[k], b[k]].as_ptr()) }))
+        let mut found = [self; K];
+        for k in 0..K {
+            // SAFETY: two elements are there.
+            found[k] = F64x2(unsafe { vld1q_f64([a[k], b[k]].as_ptr()) });
+        }
+        found
     }
     #[inline(always)]
     fn lt(self, b: Self) -> uint64x2_t {

@@ -1,13 +1,13 @@
 //! Tiles of attention: lanes are queries, so that every chain of a row, its maximum and its sum stay in one lane.
 
-use crate::buffers::{sized, with_buffers, zeroed, Buffers};
 use crate::chains::Chains;
+use crate::elementary::exponential::exp;
 use crate::isa::Isa;
+use crate::scratch::Kept;
 use crate::simd::{F32Lanes, F64Lanes, Pair, Simd, Vectorized};
 use crate::spec::attention::{log_of_sum, Backward, Forward, Head, Totals, BLOCK};
 use crate::spec::fma::fused;
-use crate::spec::tables::{EXPM1_Q, INV_LN2, LN2_HIGH, LN2_LOW};
-use crate::transpose::transpose;
+use crate::transpose::Transpose;
 
 /// A row of a tile: one element for each query.
 type Lane = [f32; BLOCK];
@@ -36,42 +36,41 @@ pub(super) fn forward(isa: Isa, op: Forward<'_>) {
     let head = op.head;
     let rows = op.log_sums.len();
     let queries = rows.next_multiple_of(REGISTER);
-    with_buffers(|scratch| {
-        let Buffers { floats: [queries_of, scores, sums, ..], offsets } = scratch;
-        let tables = tables(offsets, head.width);
-        let q = zeroed(queries_of, head.width * BLOCK);
-        to_lanes(&head.q[op.first * head.width..], head.width, rows, q);
-        let scores = sized(scores, BLOCK * BLOCK);
-        let sums = zeroed(sums, head.width * BLOCK);
-        let (mut max, mut sum) = ([f32::NEG_INFINITY; BLOCK], [0.0; BLOCK]);
-        let end = if head.causal { op.first + 1 } else { head.tokens };
-        for first in (0..end).step_by(BLOCK) {
-            let keys = BLOCK.min(head.tokens - first);
-            let diagonal = head.causal && first == op.first;
-            products(isa, &head.k[first * head.width..], q, scores, keys, queries, &tables);
-            let mut rescale = [1.0; BLOCK];
-            let softmax = Exponentials {
-                scores: &mut scores[..keys * BLOCK],
-                scale: head.scale,
-                queries,
-                max: &mut max,
-                sum: &mut sum,
-                rescale: &mut rescale,
-                diagonal,
-            };
-            run(isa, softmax);
-            if rescale[..queries].iter().any(|&r| r != 1.0) {
-                run(isa, Rescale { rows: sums, by: &rescale, queries });
-            }
-            let v = &head.v[first * head.width..];
-            mix(isa, v, scores, sums, keys, queries, head.width, diagonal, &tables);
+    let [mut q, mut scores, mut sums] = [(); 3].map(|()| Kept::take());
+    let mut offsets = Offsets::take();
+    let tables = offsets.tables(head.width);
+    let q = q.zeroed(head.width * BLOCK);
+    to_lanes(isa, &head.q[op.first * head.width..], head.width, rows, q);
+    let scores = scores.sized(BLOCK * BLOCK);
+    let sums = sums.zeroed(head.width * BLOCK);
+    let (mut max, mut sum) = ([f32::NEG_INFINITY; BLOCK], [0.0; BLOCK]);
+    let end = if head.causal { op.first + 1 } else { head.tokens };
+    for first in (0..end).step_by(BLOCK) {
+        let keys = BLOCK.min(head.tokens - first);
+        let diagonal = head.causal && first == op.first;
+        products(isa, &head.k[first * head.width..], q, scores, keys, queries, &tables);
+        let mut rescale = [1.0; BLOCK];
+        let softmax = Exponentials {
+            scores: &mut scores[..keys * BLOCK],
+            scale: head.scale,
+            queries,
+            max: &mut max,
+            sum: &mut sum,
+            rescale: &mut rescale,
+            diagonal,
+        };
+        isa.run(softmax);
+        if rescale[..queries].iter().any(|&r| r != 1.0) {
+            isa.run(Rescale { rows: sums, by: &rescale, queries });
         }
-        run(isa, Divide { rows: sums, by: &sum, queries });
-        from_lanes(sums, head.width, op.y);
-        for (log_sum, (&max, &sum)) in op.log_sums.iter_mut().zip(max.iter().zip(&sum)) {
-            *log_sum = log_of_sum(max, sum);
-        }
-    });
+        let v = &head.v[first * head.width..];
+        mix(isa, v, scores, sums, keys, queries, head.width, diagonal, &tables);
+    }
+    isa.run(Divide { rows: sums, by: &sum, queries });
+    from_lanes(isa, sums, head.width, op.y);
+    for (log_sum, (&max, &sum)) in op.log_sums.iter_mut().zip(max.iter().zip(&sum)) {
+        *log_sum = log_of_sum(max, sum);
+    }
 }
 
 /// As [`Backward`].
@@ -79,71 +78,78 @@ pub(super) fn backward(isa: Isa, op: Backward<'_>) {
     let Head { tokens, width, causal, scale, .. } = op.head;
     let head = op.head;
     let (blocks, size) = (tokens.div_ceil(BLOCK), width * BLOCK);
-    with_buffers(|scratch| {
-        let Buffers { floats: [q_lanes, dy_lanes, dq_lanes, totals, scores, slopes, ..], offsets } = scratch;
-        let tables = tables(offsets, width);
-        let (q_lanes, dy_lanes) = (zeroed(q_lanes, blocks * size), zeroed(dy_lanes, blocks * size));
-        let dq_lanes = zeroed(dq_lanes, blocks * size);
-        // One more block, for the lanes of the last that are no query.
-        let totals = zeroed(totals, 2 * blocks * BLOCK);
-        let (totals, log_sums) = totals.split_at_mut(blocks * BLOCK);
-        log_sums[..tokens].copy_from_slice(op.log_sums);
-        fused(Totals { dy: op.dy, y: op.y, width, totals: &mut totals[..tokens] });
-        for block in 0..blocks {
-            let (from, rows) = (block * size, BLOCK.min(tokens - block * BLOCK));
-            to_lanes(&head.q[from..], width, rows, &mut q_lanes[from..][..size]);
-            to_lanes(&op.dy[from..], width, rows, &mut dy_lanes[from..][..size]);
+    let [mut q_lanes, mut dy_lanes, mut dq_lanes] = [(); 3].map(|()| Kept::take());
+    let [mut totals, mut scores, mut slopes] = [(); 3].map(|()| Kept::take());
+    let mut offsets = Offsets::take();
+    let tables = offsets.tables(width);
+    let (q_lanes, dy_lanes) = (q_lanes.zeroed(blocks * size), dy_lanes.zeroed(blocks * size));
+    let dq_lanes = dq_lanes.zeroed(blocks * size);
+    // One more block, for the lanes of the last that are no query.
+    let totals = totals.zeroed(2 * blocks * BLOCK);
+    let (totals, log_sums) = totals.split_at_mut(blocks * BLOCK);
+    log_sums[..tokens].copy_from_slice(op.log_sums);
+    fused(Totals { dy: op.dy, y: op.y, width, totals: &mut totals[..tokens] });
+    for block in 0..blocks {
+        let (from, rows) = (block * size, BLOCK.min(tokens - block * BLOCK));
+        to_lanes(isa, &head.q[from..], width, rows, &mut q_lanes[from..][..size]);
+        to_lanes(isa, &op.dy[from..], width, rows, &mut dy_lanes[from..][..size]);
+    }
+    let (scores, slopes) = (scores.sized(BLOCK * BLOCK), slopes.sized(BLOCK * BLOCK));
+    op.dk.fill(0.0);
+    op.dv.fill(0.0);
+    for key_block in 0..blocks {
+        let from = key_block * size;
+        let keys = BLOCK.min(tokens - key_block * BLOCK);
+        let (k, v) = (&head.k[from..], &head.v[from..]);
+        for block in if causal { key_block } else { 0 }..blocks {
+            let (at, rows) = (block * size, BLOCK.min(tokens - block * BLOCK));
+            let queries = rows.next_multiple_of(REGISTER);
+            let diagonal = causal && block == key_block;
+            products(isa, k, &q_lanes[at..], scores, keys, queries, &tables);
+            products(isa, v, &dy_lanes[at..], slopes, keys, queries, &tables);
+            isa.run(Slopes {
+                scores: &mut scores[..keys * BLOCK],
+                slopes: &mut slopes[..keys * BLOCK],
+                scale,
+                queries,
+                log_sums: &log_sums[block * BLOCK..][..BLOCK],
+                totals: &totals[block * BLOCK..][..BLOCK],
+            });
+            let gather = |weights: &[f32], rows_of: &[f32], to: &mut [f32]| {
+                collect(isa, weights, &rows_of[at..], to, keys, rows, width, diagonal, &tables);
+            };
+            gather(scores, op.dy, &mut op.dv[from..]);
+            gather(slopes, head.q, &mut op.dk[from..]);
+            let dq = &mut dq_lanes[at..][..size];
+            mix(isa, k, slopes, dq, keys, queries, width, diagonal, &tables);
         }
-        let (scores, slopes) = (sized(scores, BLOCK * BLOCK), sized(slopes, BLOCK * BLOCK));
-        op.dk.fill(0.0);
-        op.dv.fill(0.0);
-        for key_block in 0..blocks {
-            let from = key_block * size;
-            let keys = BLOCK.min(tokens - key_block * BLOCK);
-            let (k, v) = (&head.k[from..], &head.v[from..]);
-            for block in if causal { key_block } else { 0 }..blocks {
-                let (at, rows) = (block * size, BLOCK.min(tokens - block * BLOCK));
-                let queries = rows.next_multiple_of(REGISTER);
-                let diagonal = causal && block == key_block;
-                products(isa, k, &q_lanes[at..], scores, keys, queries, &tables);
-                products(isa, v, &dy_lanes[at..], slopes, keys, queries, &tables);
-                run(
-                    isa,
-                    Slopes {
-                        scores: &mut scores[..keys * BLOCK],
-                        slopes: &mut slopes[..keys * BLOCK],
-                        scale,
-                        queries,
-                        log_sums: &log_sums[block * BLOCK..][..BLOCK],
-                        totals: &totals[block * BLOCK..][..BLOCK],
-                    },
-                );
-                let gather = |weights: &[f32], rows_of: &[f32], to: &mut [f32]| {
-                    collect(isa, weights, &rows_of[at..], to, keys, rows, width, diagonal, &tables);
-                };
-                gather(scores, op.dy, &mut op.dv[from..]);
-                gather(slopes, head.q, &mut op.dk[from..]);
-                let dq = &mut dq_lanes[at..][..size];
-                mix(isa, k, slopes, dq, keys, queries, width, diagonal, &tables);
-            }
-        }
-        for block in 0..blocks {
-            let (from, rows) = (block * size, BLOCK.min(tokens - block * BLOCK));
-            from_lanes(&dq_lanes[from..][..size], width, &mut op.dq[from..][..rows * width]);
-        }
-    });
+    }
+    for block in 0..blocks {
+        let (from, rows) = (block * size, BLOCK.min(tokens - block * BLOCK));
+        from_lanes(isa, &dq_lanes[from..][..size], width, &mut op.dq[from..][..rows * width]);
+    }
 }
 
-fn tables(offsets: &mut [Vec<usize>; 4], width: usize) -> Tables<'_> {
-    let [tokens, lanes, ones, _] = offsets;
-    let longest = BLOCK.max(width);
-    tokens.clear();
-    tokens.extend((0..BLOCK).map(|token| token * width));
-    lanes.clear();
-    lanes.extend((0..longest).map(|row| row * BLOCK));
-    ones.clear();
-    ones.extend(0..longest);
-    Tables { tokens, lanes, ones }
+/// Where [`Tables`] are kept.
+struct Offsets {
+    tokens: Kept<usize>,
+    lanes: Kept<usize>,
+    ones: Kept<usize>,
+}
+
+impl Offsets {
+    fn take() -> Self {
+        Self { tokens: Kept::take(), lanes: Kept::take(), ones: Kept::take() }
+    }
+
+    fn tables(&mut self, width: usize) -> Tables<'_> {
+        let longest = BLOCK.max(width);
+        Tables {
+            tokens: self.tokens.hold((0..BLOCK).map(|token| token * width)),
+            lanes: self.lanes.hold((0..longest).map(|row| row * BLOCK)),
+            ones: self.ones.hold(0..longest),
+        }
+    }
 }
 
 /// `tile[j][i] = dot(a[j], b[·][i])`, the chains over the width.
@@ -185,7 +191,7 @@ fn mix(
     tables: &Tables<'_>,
 ) {
     if diagonal {
-        return run(isa, Triangle { values, weights, sums, keys, queries, width });
+        return isa.run(Triangle { values, weights, sums, keys, queries, width });
     }
     Chains {
         a: values,
@@ -241,18 +247,14 @@ fn collect(
 }
 
 /// Rows of tokens to rows of lanes.
-fn to_lanes(from: &[f32], width: usize, rows: usize, to: &mut [f32]) {
-    transpose((from, width), (rows, width), (to, BLOCK));
+fn to_lanes(isa: Isa, from: &[f32], width: usize, rows: usize, to: &mut [f32]) {
+    isa.run(Transpose { from, from_stride: width, rows, columns: width, to, to_stride: BLOCK });
 }
 
 /// Rows of lanes to rows of tokens.
-fn from_lanes(from: &[f32], width: usize, to: &mut [f32]) {
-    transpose((from, BLOCK), (width, to.len() / width), (to, width));
-}
-
-/// Runs a piece of work that the scalar path never asks for.
-fn run<O: Vectorized<Output = ()>>(isa: Isa, op: O) {
-    assert!(isa.vectorize(op).is_ok(), "the scalar path has no tiles");
+fn from_lanes(isa: Isa, from: &[f32], width: usize, to: &mut [f32]) {
+    let columns = to.len() / width;
+    isa.run(Transpose { from, from_stride: BLOCK, rows: width, columns, to, to_stride: width });
 }
 
 /// One block of keys: new maxima, the factors for what came before, sums, and probabilities in the place of the scores.
@@ -346,29 +348,10 @@ impl Vectorized for Slopes<'_> {
     }
 }
 
-/// The correctly rounded `exp` of the elements of one register of f32, two registers of f64 at a time.
-///
-/// The polynomial of `spec/elementary.rs` with fused operations, which are shorter chains; a test compares all inputs.
+/// `exp` of the elements of one register of f32, two registers of f64 at a time.
 #[inline(always)]
 fn exponential<S: Simd>(simd: S, values: &mut [f32]) {
-    /// 1.5·2⁵²: adding it rounds to an integer.
-    const TO_INTEGER: f64 = 6_755_399_441_055_744.0;
-    let half = S::LANES_64;
-    let constant = |x: f64| Pair(simd.splat64(x), simd.splat64(x));
-    let x = Pair(simd.widen(&values[..half]), simd.widen(&values[half..]));
-    // In this order of operands a NaN stays.
-    let x = constant(100.0).min(constant(-110.0).max(x));
-    let shifted = x.mul_add(constant(INV_LN2), constant(TO_INTEGER));
-    let k = shifted - constant(TO_INTEGER);
-    let r = k.neg_mul_add(constant(LN2_LOW), k.neg_mul_add(constant(LN2_HIGH), x));
-    let mut q = constant(EXPM1_Q[EXPM1_Q.len() - 1]);
-    for coefficient in EXPM1_Q[..EXPM1_Q.len() - 1].iter().rev() {
-        q = q.mul_add(r, constant(*coefficient));
-    }
-    let p = (r * r).mul_add(q, r);
-    let bias = simd.splat_bits(1023);
-    let power = shifted.add_bits(Pair(bias, bias)).shift_left::<52>();
-    power.mul_add(p, power).narrow(values);
+    exp(Pair::widen(simd, values)).narrow(values);
 }
 
 /// `rows[d][i] ← rows[d][i] · by[i]`.
@@ -493,7 +476,7 @@ mod tests {
             inputs.resize(AT_ONCE, 0.0);
             for isa in Isa::available().into_iter().skip(1) {
                 let mut values = inputs.clone();
-                run(isa, All(&mut values));
+                isa.run(All(&mut values));
                 let same =
                     |(&x, &y): (&f32, &f32)| crate::canonical_nan(y).to_bits() == expected(x).to_bits();
                 wrong += inputs.iter().zip(&values).filter(|&pair| !same(pair)).count();

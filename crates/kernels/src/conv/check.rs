@@ -22,7 +22,7 @@ pub(super) fn geometry(
         let left = vec![x.0, x.1, x.2, x.3];
         return mismatch("x", left, "weight", w, "the weight needs as many input channels (axis 1) as x");
     }
-    let mut output = [0; 2];
+    let (mut output, mut strides) = ([0; 2], [0; 2]);
     for (axis, (length, window)) in [(x.2, w.2), (x.3, w.3)].into_iter().enumerate() {
         let (stride, padding) = (conv.stride[axis], conv.padding[axis]);
         let places = places(length, window, stride, padding);
@@ -35,6 +35,8 @@ pub(super) fn geometry(
             padding,
             rule: "the window needs 1 ≤ window ≤ length + 2·padding and a stride of at least 1",
         })?;
+        // A longer stride leaves the same single place, and would not fit into the isize of quotients.
+        strides[axis] = stride.min(length + 2 * padding);
     }
     if y != (x.0, w.0, output[0], output[1]) {
         let shape = vec![x.0, w.0, output[0], output[1]];
@@ -47,15 +49,15 @@ pub(super) fn geometry(
         input: [x.2, x.3],
         kernel: [w.2, w.3],
         output,
-        stride: conv.stride,
+        stride: strides,
         padding: conv.padding,
     })
 }
 
-/// How many places a window has on an axis: `⌊(length + 2·padding − window) / stride⌋ + 1`.
+/// How many places a window has on an axis: `⌊(length + 2·padding − window) / stride⌋ + 1`. The padded length fits into isize.
 pub(crate) fn places(length: usize, window: usize, stride: usize, padding: usize) -> Option<usize> {
     let padded = padding.checked_mul(2)?.checked_add(length)?;
-    if window == 0 || stride == 0 {
+    if window == 0 || stride == 0 || isize::try_from(padded).is_err() {
         return None;
     }
     Some(padded.checked_sub(window)? / stride + 1)

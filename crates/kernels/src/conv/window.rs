@@ -1,7 +1,7 @@
 //! Padded copies of images, in which every tap of a convolution is the same plane read from another offset.
 
-use crate::buffers::{sized, zeroed};
 use crate::isa::Isa;
+use crate::scratch::Kept;
 use crate::simd::{F32Lanes, Simd, Vectorized};
 use crate::spec::conv::{quotient, Geometry};
 
@@ -129,14 +129,14 @@ impl Pass {
     }
 
     /// A window of so many planes, all zeros.
-    pub(super) fn empty<'a>(&self, buffer: &'a mut Vec<f32>, planes: usize) -> &'a mut [f32] {
+    pub(super) fn empty<'a>(&self, buffer: &'a mut Kept<f32>, planes: usize) -> &'a mut [f32] {
         // Rounded columns read beyond the last plane.
-        zeroed(buffer, planes * self.plane_size() + LANES)
+        buffer.zeroed(planes * self.plane_size() + LANES)
     }
 
     /// The window that [`empty`](Pass::empty) made in this buffer.
-    pub(super) fn kept<'a>(&self, buffer: &'a mut Vec<f32>, planes: usize) -> &'a mut [f32] {
-        sized(buffer, planes * self.plane_size() + LANES)
+    pub(super) fn kept<'a>(&self, buffer: &'a mut Kept<f32>, planes: usize) -> &'a mut [f32] {
+        buffer.sized(planes * self.plane_size() + LANES)
     }
 
     /// Copies the planes of one image into a window whose margins are zeros.
@@ -220,14 +220,7 @@ struct Rows<'a> {
 
 /// Rows are short: a call of `memcpy` for each would take longer than the copy.
 fn copy_rows(isa: Isa, rows: Rows<'_>) {
-    // The scalar path does not come here.
-    let _ = isa.vectorize(rows).map_err(|rows| {
-        for (from, to) in
-            rows.from.chunks(rows.from_stride).zip(rows.to.chunks_mut(rows.to_stride)).take(rows.rows)
-        {
-            to[..rows.columns].copy_from_slice(&from[..rows.columns]);
-        }
-    });
+    isa.run(rows);
 }
 
 impl Vectorized for Rows<'_> {

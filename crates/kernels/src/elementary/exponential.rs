@@ -4,7 +4,7 @@
 //! the f32 that is specified, correctly rounded, the way to it is free: [`exp`], [`log`] and [`tanh`] take a shorter one with
 //! fused multiply-add.
 
-use crate::simd::F64Lanes;
+use crate::simd::{F64Lanes, MOST_LANES};
 use crate::spec::elementary::TO_INTEGER;
 use crate::spec::tables::{
     EXPM1_FUSED_Q, EXPM1_Q, EXPM1_SIXTEENTH_Q, INV_LN2, INV_LN2_SIXTEENTH, LN2_HIGH, LN2_LOW, LN2_SIXTEENTH,
@@ -32,15 +32,19 @@ pub(crate) fn exp16<V: F64Lanes>(x: V) -> V {
     scale + scale * p
 }
 
-/// `exp`, correct when rounded to f32.
+/// `exp`, correct when rounded to f32: by a table where looking up is one instruction, by a longer polynomial elsewhere. Both
+/// round to the same f32.
 #[inline(always)]
 pub(crate) fn exp<V: F64Lanes>(x: V) -> V {
     let bounded = x.min(x.fill(100.0)).max(x.fill(-110.0));
-    let shifted = bounded.mul_add(x.fill(INV_LN2_SIXTEENTH), x.fill(TO_INTEGER));
-    let k = shifted - x.fill(TO_INTEGER);
-    let r = k.neg_mul_add(x.fill(LN2_LOW / 16.0), k.neg_mul_add(x.fill(LN2_HIGH / 16.0), bounded));
-    let p = (r * r).mul_add(fused_horner(r, &EXPM1_SIXTEENTH_Q), r);
-    let scale = sixteenths(shifted);
+    let (scale, p) = if V::LANES < MOST_LANES {
+        exp_parts(bounded, &EXPM1_Q)
+    } else {
+        let shifted = bounded.mul_add(x.fill(INV_LN2_SIXTEENTH), x.fill(TO_INTEGER));
+        let k = shifted - x.fill(TO_INTEGER);
+        let r = k.neg_mul_add(x.fill(LN2_LOW / 16.0), k.neg_mul_add(x.fill(LN2_HIGH / 16.0), bounded));
+        (sixteenths(shifted), (r * r).mul_add(fused_horner(r, &EXPM1_SIXTEENTH_Q), r))
+    };
     keep_nan(x, scale.mul_add(p, scale))
 }
 
@@ -48,7 +52,7 @@ pub(crate) fn exp<V: F64Lanes>(x: V) -> V {
 #[inline(always)]
 pub(crate) fn tanh<V: F64Lanes>(x: V) -> V {
     let magnitude = absolute(x).min(x.fill(10.0));
-    let (scale, p) = exp_parts(magnitude + magnitude);
+    let (scale, p) = exp_parts(magnitude + magnitude, &EXPM1_FUSED_Q);
     let e = scale.mul_add(p, scale - x.fill(1.0));
     keep_nan(x, with_sign_of(x, e / (e + x.fill(2.0))))
 }
@@ -109,13 +113,13 @@ fn horner<V: F64Lanes, const N: usize>(x: V, q: &[f64; N]) -> V {
     value
 }
 
-/// `(2ᵏ, p)` with `eˣ = 2ᵏ (1 + p)`, fused.
+/// `(2ᵏ, p)` with `eˣ = 2ᵏ (1 + p)` by the polynomial `q`, fused.
 #[inline(always)]
-fn exp_parts<V: F64Lanes>(x: V) -> (V, V) {
+fn exp_parts<V: F64Lanes, const N: usize>(x: V, q: &[f64; N]) -> (V, V) {
     let shifted = x.mul_add(x.fill(INV_LN2), x.fill(TO_INTEGER));
     let k = shifted - x.fill(TO_INTEGER);
     let r = k.neg_mul_add(x.fill(LN2_LOW), k.neg_mul_add(x.fill(LN2_HIGH), x));
-    let p = (r * r).mul_add(fused_horner(r, &EXPM1_FUSED_Q), r);
+    let p = (r * r).mul_add(fused_horner(r, q), r);
     (power_of_two(shifted), p)
 }
 

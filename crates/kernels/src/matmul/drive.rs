@@ -2,7 +2,7 @@
 
 use super::pack::{interleave, Operand};
 use super::tiles::{Begin, Columns, Left, Packed, Right, Rows, Tile};
-use crate::buffers::{sized, Buffers};
+use crate::scratch::Kept;
 use crate::simd::{Simd, Tiled, Vectorized};
 use crate::spec::fma::fused;
 use crate::spec::matmul::MatrixProduct;
@@ -11,6 +11,8 @@ use crate::spec::matmul::MatrixProduct;
 const DEPTH: usize = 512;
 /// The same for a B that is read where it lies: each step is on another page.
 const DEPTH_IN_PLACE: usize = 256;
+/// Elements of a cache line, at which each copy begins.
+const LINE: usize = 16;
 /// Columns of B that are packed at once: with [`DEPTH`] a megabyte.
 const WIDTH: usize = 512;
 
@@ -49,7 +51,9 @@ impl Product<'_> {
                 c.chunks_exact_mut(columns).for_each(|row| row.copy_from_slice(&bias[..columns]))
             }
         }
-        fused(MatrixProduct { a: &a.row_major(), b: &b.row_major(), c, depth, columns });
+        let (mut left, mut right) = (Kept::take(), Kept::take());
+        let (a, b) = (a.row_major(&mut left), b.row_major(&mut right));
+        fused(MatrixProduct { a, b, c, depth, columns });
     }
 }
 
@@ -57,7 +61,6 @@ impl Tiled for Product<'_> {
     #[inline(always)]
     fn run<S: Simd, const R: usize, const V: usize>(self, simd: S) {
         let Self { a, b, begin, c, c_stride } = self;
-        let mut buffers = Buffers::take();
         let (rows, depth, columns) = (a.rows, a.columns, b.columns);
         let panel = V * S::LANES;
         // Parts of equal depth, so that none is a sliver.
@@ -65,10 +68,11 @@ impl Tiled for Product<'_> {
         let deep = even_part(depth, if pack_b { DEPTH } else { DEPTH_IN_PLACE }, 1);
         let wide = even_part(columns, WIDTH / panel * panel, panel);
         let pack_a = !a.by_rows && columns > 2 * panel;
-        let packed_a = if pack_a { rows * deep } else { 0 };
+        let packed_a = if pack_a { (rows * deep).next_multiple_of(LINE) } else { 0 };
         let packed_b = if pack_b { deep * wide } else { 0 };
-        let [left, right, ..] = &mut buffers.floats;
-        let (left, right) = (sized(left, packed_a), sized(right, packed_b));
+        let mut copies = (pack_a || pack_b).then(Kept::take);
+        let copies = copies.as_mut().map_or(&mut [][..], |copies| copies.sized(packed_a + packed_b));
+        let (left, right) = copies.split_at_mut(packed_a);
         for k in (0..depth).step_by(deep) {
             let deep = deep.min(depth - k);
             let begin = if k == 0 { begin } else { Begin::Given };
@@ -97,7 +101,6 @@ impl Tiled for Product<'_> {
                 }
             }
         }
-        buffers.put_back();
     }
 }
 

@@ -1,8 +1,8 @@
 //! Operands as they lie in memory, and copies of parts of them in the order in which tiles read.
 
-use std::borrow::Cow;
-
+use crate::scratch::Kept;
 use crate::simd::Simd;
+use crate::transpose::transpose;
 
 /// A part of a matrix in memory, whose rows or whose columns are contiguous: its lines.
 #[derive(Clone, Copy)]
@@ -46,16 +46,16 @@ impl<'a> Operand<'a> {
         &self.data[i * self.stride + self.first..][..length]
     }
 
-    /// The elements row by row.
-    pub(super) fn row_major(self) -> Cow<'a, [f32]> {
+    /// The elements row by row, copied if they do not lie so.
+    pub(super) fn row_major(self, copy: &'a mut Kept<f32>) -> &'a [f32] {
         if self.by_rows && self.stride == self.columns {
-            return Cow::Borrowed(&self.data[..self.rows * self.columns]);
+            return &self.data[..self.rows * self.columns];
         }
         if self.by_rows {
-            return Cow::Owned((0..self.rows).flat_map(|i| self.line(i)).copied().collect());
+            return copy.hold((0..self.rows).flat_map(|i| self.line(i)).copied());
         }
         let row = |i| (0..self.columns).map(move |j| self.line(j)[i]);
-        Cow::Owned((0..self.rows).flat_map(row).collect())
+        copy.hold((0..self.rows).flat_map(row))
     }
 }
 
@@ -71,27 +71,7 @@ pub(super) fn interleave<S: Simd>(simd: S, from: Operand<'_>, stride: usize, to:
         }
         return;
     }
-    let mut i = 0;
-    while i + S::BLOCK <= height {
-        let lines = &from.data[i * from.stride + from.first..];
-        let mut k = 0;
-        while k + S::BLOCK <= depth {
-            simd.transpose(&lines[k..], from.stride, &mut to[k * stride + i..], stride);
-            k += S::BLOCK;
-        }
-        for i in i..i + S::BLOCK {
-            let line = from.line(i);
-            for k in k..depth {
-                to[k * stride + i] = line[k];
-            }
-        }
-        i += S::BLOCK;
-    }
-    for i in i..height {
-        for (k, &x) in from.line(i).iter().enumerate() {
-            to[k * stride + i] = x;
-        }
-    }
+    transpose(simd, (&from.data[from.first..], from.stride), (height, depth), (&mut *to, stride));
     if height < stride {
         to.chunks_exact_mut(stride).for_each(|to| to[height..].fill(0.0));
     }

@@ -10,11 +10,7 @@ use crate::threads::with_float_defaults;
 /// assert_eq!(bitproof_kernels::gradient_norm([&[3.0_f32][..], &[0.0, 4.0]]), 5.0);
 /// ```
 pub fn gradient_norm<'a>(gradients: impl IntoIterator<Item = &'a [f32]>) -> f64 {
-    gradients
-        .into_iter()
-        .map(sum_of_squares)
-        .fold(0.0, |total: f64, square| with_float_defaults(|| total + square))
-        .sqrt()
+    with_float_defaults(|| gradients.into_iter().map(sum_of_squares).fold(0.0, |a: f64, b| a + b).sqrt())
 }
 
 /// Scales all gradients so that their [`gradient_norm`], which is returned as it was before, is at most `max_norm`: if it is
@@ -27,11 +23,11 @@ pub fn gradient_norm<'a>(gradients: impl IntoIterator<Item = &'a [f32]>) -> f64 
 /// ```
 pub fn clip_gradients(gradients: &mut [&mut [f32]], max_norm: f32) -> f64 {
     let norm = gradient_norm(gradients.iter().map(|gradient| &**gradient));
-    if norm > f64::from(max_norm) {
-        with_float_defaults(|| {
+    with_float_defaults(|| {
+        if norm > f64::from(max_norm) {
             let scale = (f64::from(max_norm) / norm) as f32;
             gradients.iter_mut().flat_map(|gradient| gradient.iter_mut()).for_each(|g| *g *= scale);
-        });
-    }
+        }
+    });
     norm
 }

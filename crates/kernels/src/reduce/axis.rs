@@ -8,7 +8,7 @@ use super::lanes::Sum;
 use super::{argmax_on, max_on, mean_of};
 use crate::error::KernelError;
 use crate::isa::Isa;
-use crate::scratch::{fill_row_major, with_row_major, with_scratch, Scratch};
+use crate::scratch::{fill_row_major, row_major, with_scratch, Scratch};
 use crate::softmax::logsumexp_on;
 use crate::spec::reduce::tree_sum;
 use crate::threads::{with_float_defaults, worth};
@@ -232,16 +232,15 @@ fn reduce<D: RemoveAxis, T: Scratch + Send>(
     let (x, axis, out) = in_memory_order(x.into_dyn(), axis, out.into_dyn());
     let length = x.len_of(axis);
     let inner: usize = x.shape()[axis.index() + 1..].iter().product();
-    with_row_major(x, |x| {
-        fill_row_major(out, |out| {
-            if inner == 1 {
-                rows(x, length, out, reduction);
-            } else {
-                columns(x, length, inner, out, reduction);
-            }
-        });
-    });
-    Ok(())
+    let x = row_major(kernel, &x)?;
+    fill_row_major(kernel, out, |out| {
+        if inner == 1 {
+            rows(&x, length, out, reduction);
+        } else {
+            columns(&x, length, inner, out, reduction);
+        }
+        Ok(())
+    })
 }
 
 /// The same problem with axes sorted from the widest stride to the narrowest, if the elements then lie without gaps: a

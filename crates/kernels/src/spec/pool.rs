@@ -88,7 +88,8 @@ pub(crate) fn average_gradient(g: &Geometry, all: bool, dy: &[f32], dx: &mut [f3
 
 fn count(g: &Geometry, all: bool, i: usize, j: usize) -> f32 {
     if all {
-        (g.window[0] * g.window[1]) as f32
+        // Rounded once; padding may make a window larger than memory, and its size than usize.
+        (g.window[0] as u128 * g.window[1] as u128) as f32
     } else {
         (g.covered(0, i).len() * g.covered(1, j).len()) as f32
     }

@@ -270,7 +270,11 @@ impl F64Lanes for F64x8 {
     }
     #[inline(always)]
     fn look_up_rows<const K: usize>(self, columns: &[[f64; 16]; K], _: &[[f64; K]; 16]) -> [Self; K] {
-        std::array::from_fn(|k| self.look_up(&columns[k]))
+        let mut found = [self; K];
+        for k in 0..K {
+            found[k] = self.look_up(&columns[k]);
+        }
+        found
     }
     #[inline(always)]
     fn lt(self, b: Self) -> __mmask8 {
