@@ -12,6 +12,7 @@
 mod bench;
 mod fuzz;
 mod gate;
+mod isa;
 mod test;
 mod tidy;
 mod vectors;
@@ -63,7 +64,7 @@ enum Task {
         after_help = "Examples:\n  cargo xtask test\n  cargo xtask test clippy\n  cargo xtask test bitproof-kernels"
     )]
     Test {
-        /// One of fmt, clippy, tidy, unit, doc, package, deny; or a package, for its own format, lints, tests and docs.
+        /// One of fmt, clippy, tidy, unit, doc, package, deny, isa; or a package, for its own format, lints, tests and docs.
         area: Option<String>,
     },
     /// Check what the compiler cannot: layers, manifests, the code map, sources, licences.

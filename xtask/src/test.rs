@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use crate::isa::instruction_sets;
 use crate::workspace::Workspace;
 use crate::{in_ci, tidy, Usage, Verdict};
 
@@ -14,7 +15,9 @@ pub(crate) fn run(workspace: &Workspace, area: Option<&str>) -> Result<Verdict> 
     let ci = in_ci();
     let members: Vec<(&str, bool)> =
         workspace.members.iter().map(|m| (m.name.as_str(), m.published)).collect();
-    let steps = steps(&members, area, ci)?;
+    let available = instruction_sets().into_iter().filter(|(_, available)| *available);
+    let available: Vec<&str> = available.map(|(name, _)| name).collect();
+    let steps = steps(&members, &available, area, ci)?;
     let mut outcomes = Vec::new();
     for step in &steps {
         println!("\n== {}: {step}", step.area);
@@ -78,9 +81,14 @@ fn line(step: &Step, outcome: &Outcome, took: Duration) -> String {
     }
 }
 
-/// What an area means for members, given as name and whether they are published.
-fn steps(members: &[(&str, bool)], area: Option<&str>, ci: bool) -> Result<Vec<Step>> {
-    const AREAS: [&str; 7] = ["fmt", "clippy", "tidy", "unit", "doc", "package", "deny"];
+/// What an area means for members, given as name and whether they are published, on a processor with these instruction sets.
+fn steps(
+    members: &[(&str, bool)],
+    instruction_sets: &[&'static str],
+    area: Option<&str>,
+    ci: bool,
+) -> Result<Vec<Step>> {
+    const AREAS: [&str; 8] = ["fmt", "clippy", "tidy", "unit", "doc", "package", "deny", "isa"];
     let package = area.filter(|area| members.iter().any(|(name, _)| name == area));
     if let Some(area) = area.filter(|area| package.is_none() && !AREAS.contains(area)) {
         let packages: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
@@ -104,7 +112,7 @@ fn steps(members: &[(&str, bool)], area: Option<&str>, ci: bool) -> Result<Vec<S
         .filter(|(_, published)| !published)
         .map(|(name, _)| format!("--exclude {name}"))
         .collect();
-    let all = vec![
+    let mut all = vec![
         cargo("fmt", &format!("fmt {} --check", one.as_deref().unwrap_or("--all")), None),
         cargo("clippy", &format!("clippy {scope} --all-targets -- -D warnings"), None),
         Step { area: "tidy", action: Action::Tidy },
@@ -118,7 +126,13 @@ fn steps(members: &[(&str, bool)], area: Option<&str>, ci: bool) -> Result<Vec<S
         ),
         cargo("deny", "deny check licenses bans sources advisories", None),
     ];
+    // The kernels' tests choose paths themselves; forced, the choice at the start is tested too.
+    for &name in instruction_sets {
+        let command = format!("test --package bitproof-kernels --lib --tests{shown}");
+        all.push(cargo("isa", &command, Some(("BITPROOF_ISA", name))));
+    }
     let wanted = |step: &Step| match (area, package) {
+        (_, Some("bitproof-kernels")) => ["fmt", "clippy", "unit", "doc", "isa"].contains(&step.area),
         (_, Some(_)) => ["fmt", "clippy", "unit", "doc"].contains(&step.area),
         (Some(area), None) => step.area == area,
         (None, None) => true,
@@ -140,7 +154,7 @@ fn execute(workspace: &Workspace, step: &Step, ci: bool) -> Result<Outcome> {
     }
     let mut command = Command::new("cargo");
     command.args(arguments).current_dir(&workspace.root).envs(*environment);
-    if step.area != "unit" {
+    if !["unit", "isa"].contains(&step.area) {
         let status = command.status().context("starting cargo")?;
         return Ok(if status.success() {
             Outcome::Passed(String::new())
@@ -220,7 +234,7 @@ mod tests {
     const MEMBERS: [(&str, bool); 2] = [("bitproof", true), ("xtask", false)];
 
     fn commands(area: Option<&str>, ci: bool) -> Vec<String> {
-        steps(&MEMBERS, area, ci).unwrap().iter().map(Step::to_string).collect()
+        steps(&MEMBERS, &["scalar"], area, ci).unwrap().iter().map(Step::to_string).collect()
     }
 
     #[test]
@@ -235,6 +249,7 @@ mod tests {
                 "RUSTDOCFLAGS=\"-D warnings\" cargo doc --workspace --no-deps",
                 "cargo package --workspace --exclude xtask --no-verify --allow-dirty --offline",
                 "cargo deny check licenses bans sources advisories",
+                "BITPROOF_ISA=\"scalar\" cargo test --package bitproof-kernels --lib --tests",
             ]
         );
         assert_eq!(commands(Some("tidy"), false), ["cargo xtask tidy"]);
@@ -256,7 +271,7 @@ mod tests {
 
     #[test]
     fn an_unknown_area_is_bad_usage() {
-        let error = steps(&MEMBERS, Some("units"), false).unwrap_err();
+        let error = steps(&MEMBERS, &["scalar"], Some("units"), false).unwrap_err();
         assert!(
             error.is::<Usage>() && error.to_string().contains("unit") && error.to_string().contains("xtask")
         );
@@ -291,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_failure_names_itself_and_how_to_repeat_it() {
-        let step = &steps(&MEMBERS, Some("doc"), false).unwrap()[0];
+        let step = &steps(&MEMBERS, &["scalar"], Some("doc"), false).unwrap()[0];
         let text = line(step, &Outcome::Failed("cargo ended with 101".to_owned()), Duration::from_secs(2));
         assert!(text.starts_with("doc ") && text.contains("FAILED"));
         assert!(text.ends_with("repeat: RUSTDOCFLAGS=\"-D warnings\" cargo doc --workspace --no-deps"));

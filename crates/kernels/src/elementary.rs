@@ -8,7 +8,7 @@
 //! with CORE-MATH (Sibidanov, Zimmermann, Glondu 2022).
 //!
 //! The functions of a single number assume round to nearest with denormals kept; see
-//! [`with_float_defaults`](crate::with_float_defaults). [`unary_into`] sets that by itself.
+//! [`with_float_defaults`]. [`unary_into`] sets that by itself.
 
 pub(crate) mod exponential;
 pub(crate) mod gaussian;

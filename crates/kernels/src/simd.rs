@@ -46,6 +46,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
 
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::F32;
+    /// Asks for the memory around an element, which need not exist, ahead of its use.
+    fn prefetch(self, values: &[f32], index: usize);
     /// The first lanes of `from`.
     ///
     /// # Panics

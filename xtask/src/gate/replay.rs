@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::scene::{copy, RunError, Scene, Setting, Traces};
 use super::{Check, Outcome};
+use crate::isa::instruction_sets;
 
 /// Two builds of the `bitproof` command.
 #[derive(Debug)]
@@ -168,17 +169,6 @@ fn unequal(name: String, expected: &Traces, outcome: &Result<Traces, String>) ->
 
 fn short(digest: &str) -> &str {
     digest.get(..16).unwrap_or(digest)
-}
-
-/// The instruction sets that the kernels know for this architecture, and whether this processor has them.
-fn instruction_sets() -> Vec<(&'static str, bool)> {
-    #[cfg(target_arch = "x86_64")]
-    let fast = [("avx2", is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"))];
-    #[cfg(target_arch = "aarch64")]
-    let fast = [("neon", true)];
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let fast = [];
-    [("scalar", true)].into_iter().chain(fast).collect()
 }
 
 /// `taskset` with the first processor that this process may use: in a container that need not be number 0.

@@ -9,6 +9,8 @@ use crate::spec::matmul::MatrixProduct;
 
 /// Steps of `k` that are worked through at once.
 const DEPTH: usize = 512;
+/// The same for a B that is read where it lies: each step is on another page.
+const DEPTH_IN_PLACE: usize = 256;
 /// Columns of B that are packed at once: with [`DEPTH`] a megabyte.
 const WIDTH: usize = 512;
 
@@ -59,9 +61,9 @@ impl Tiled for Product<'_> {
         let (rows, depth, columns) = (a.rows, a.columns, b.columns);
         let panel = V * S::LANES;
         // Parts of equal depth, so that none is a sliver.
-        let deep = even_part(depth, DEPTH, 1);
+        let pack_b = !b.by_rows || worth_packing_b::<R>(rows, depth, columns);
+        let deep = even_part(depth, if pack_b { DEPTH } else { DEPTH_IN_PLACE }, 1);
         let wide = even_part(columns, WIDTH / panel * panel, panel);
-        let pack_b = !b.by_rows || worth_packing_b::<R>(rows, depth, columns, deep);
         let pack_a = !a.by_rows && columns > 2 * panel;
         let packed_a = if pack_a { rows * deep } else { 0 };
         let packed_b = if pack_b { deep * wide } else { 0 };
@@ -100,8 +102,8 @@ impl Tiled for Product<'_> {
 }
 
 /// Whether a row-major B is read often enough for a copy in the order of reading to pay.
-fn worth_packing_b<const R: usize>(rows: usize, depth: usize, columns: usize, deep: usize) -> bool {
-    let small = deep * columns <= 64 << 10 && rows <= 64;
+fn worth_packing_b<const R: usize>(rows: usize, depth: usize, columns: usize) -> bool {
+    let small = depth.min(DEPTH_IN_PLACE) * columns <= 64 << 10 && rows <= 64;
     rows > 2 * R && !small && depth * columns > 40_000
 }
 
@@ -190,17 +192,17 @@ impl Block<'_> {
         let mut j = 0;
         while j + panel <= columns {
             let (b, begin, c) = (self.right(panel, j, panel), self.begin.at(j), &mut c[j..]);
-            simd.apart(Tile::<A, R, V, false> { a, b, begin, c, c_stride });
+            simd.apart(Tile::<A, R, V, false> { a: &a, b, begin, c, c_stride });
             j += panel;
         }
         while j + S::LANES <= columns {
             let (b, begin, c) = (self.right(panel, j, S::LANES), self.begin.at(j), &mut c[j..]);
-            simd.apart(Tile::<A, R, 1, false> { a, b, begin, c, c_stride });
+            simd.apart(Tile::<A, R, 1, false> { a: &a, b, begin, c, c_stride });
             j += S::LANES;
         }
         if j < columns {
             let (b, begin, c) = (self.right(panel, j, columns - j), self.begin.at(j), &mut c[j..]);
-            simd.apart(Tile::<A, R, 1, true> { a, b, begin, c, c_stride });
+            simd.apart(Tile::<A, R, 1, true> { a: &a, b, begin, c, c_stride });
         }
     }
 

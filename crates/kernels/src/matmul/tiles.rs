@@ -150,7 +150,7 @@ impl Right<'_> {
 /// `c[r, j] ← fma(a[r, k], b[k, j], c[r, j])` for `k = 0, 1, …`, for R rows and as many columns as V registers have
 /// lanes. With `PARTIAL` there is one register, and only its first `width` lanes are columns.
 pub(super) struct Tile<'a, A, const R: usize, const V: usize, const PARTIAL: bool> {
-    pub(super) a: A,
+    pub(super) a: &'a A,
     pub(super) b: Right<'a>,
     pub(super) begin: Begin<'a>,
     /// From the tile's first element on.
@@ -167,6 +167,14 @@ impl<A: Left<R>, const R: usize, const V: usize, const PARTIAL: bool> Vectorized
         let Self { a, b, begin, c, c_stride } = self;
         let width = b.width::<S, V, PARTIAL>();
         let mut chain = [[simd.splat(0.0); V]; R];
+        if !matches!(begin, Begin::Given) {
+            // What is written at the end is on its way meanwhile.
+            for r in 0..R {
+                for v in 0..V {
+                    simd.prefetch(&c[r * c_stride..][..width], v * S::LANES);
+                }
+            }
+        }
         match begin {
             Begin::Zero => {}
             Begin::Given => {

@@ -56,6 +56,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch(self, values: &[f32], index: usize) {
+        // SAFETY: the instruction is part of SSE; it takes any address and reads nothing that a program could see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(index).cast()) }
+    }
+    #[inline(always)]
     fn splat(self, x: f32) -> F32x8 {
         // SAFETY: the token; no memory is touched.
         F32x8(unsafe { _mm256_set1_ps(x) })

@@ -56,6 +56,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch(self, values: &[f32], index: usize) {
+        // SAFETY: the instruction is part of SSE; it takes any address and reads nothing that a program could see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(index).cast()) }
+    }
+    #[inline(always)]
     fn splat(self, x: f32) -> F32x16 {
         // SAFETY: the token; no memory is touched.
         F32x16(unsafe { _mm512_set1_ps(x) })
