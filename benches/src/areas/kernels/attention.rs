@@ -3,7 +3,7 @@
 use bitproof_kernels::{attention_grad_into, attention_into, Attention, AttentionOperands};
 use ndarray::{Array3, Array4};
 
-use super::case::{floats, Case};
+use super::case::{pieces, Case};
 use super::Emit;
 use crate::harness::{Harness, Unrepeatable};
 use crate::inputs::{self, ATTENTION_HEADS, ATTENTION_STEPS};
@@ -40,7 +40,7 @@ fn both_ways(
     let mut state = (Array4::zeros(shape), Array3::zeros((1, heads, steps)));
     forward(&mut state);
     let (y, log_sums) = state.clone();
-    let result = |(y, log_sums): &mut (Array4<f32>, Array3<f32>)| floats(y.iter().chain(&*log_sums));
+    let result = |(y, log_sums): &mut (Array4<f32>, Array3<f32>)| pieces(y.iter().chain(&*log_sums));
     case("attention", 2).measure(harness, state, forward, result, emit)?;
     let operands =
         AttentionOperands { q: q.view(), k: k.view(), v: v.view(), y: y.view(), log_sums: log_sums.view() };
@@ -53,7 +53,7 @@ fn both_ways(
         harness,
         gradients,
         backward,
-        |gradients| floats(gradients.iter().flatten()),
+        |gradients| pieces(gradients.iter().flatten()),
         emit,
     )
 }

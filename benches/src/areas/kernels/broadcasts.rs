@@ -3,7 +3,7 @@
 use bitproof_kernels::{add_relu_into, binary_into, Binary};
 use ndarray::{Array1, Array2, Zip};
 
-use super::case::{floats, Case};
+use super::case::{pieces, Case};
 use super::Emit;
 use crate::harness::{Harness, Unrepeatable};
 use crate::inputs::{self, AXIS_SHAPE};
@@ -28,7 +28,7 @@ fn both(harness: &Harness<'_>, shape: (usize, usize), emit: &mut Emit<'_>) -> Re
             .on_elements(rows * columns)
             .asking(name, &[rows, columns])
     };
-    let result = |out: &mut Array2<f32>| floats(&*out);
+    let result = |out: &mut Array2<f32>| pieces(&*out);
     let add = |out: &mut Array2<f32>| {
         binary_into(Binary::Add, matrix.view(), row.view(), out.view_mut()).expect("the shapes fit");
     };

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use bitproof_core_ledger::digest::{Content, Digest};
 use bitproof_kernels::with_threads;
 
 use super::{emit_all, thread_counts, Emit};
@@ -125,6 +126,18 @@ pub(super) fn floats<'a>(values: impl IntoIterator<Item = &'a f32>) -> Vec<u8> {
     values.into_iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
+/// What stands for the bytes of very many numbers: a digest of each piece. All their bytes at once would take as much memory as
+/// the numbers, and drive them out of the caches between two repetitions.
+pub(super) fn pieces<'a>(values: impl IntoIterator<Item = &'a f32>) -> Vec<u8> {
+    let mut values = values.into_iter().peekable();
+    let mut digests = Vec::new();
+    while values.peek().is_some() {
+        let piece = floats(values.by_ref().take(1 << 14));
+        digests.extend(Digest::<Content>::of_bytes(&piece).to_string().into_bytes());
+    }
+    digests
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,12 +162,23 @@ mod tests {
         assert_eq!(threads, thread_counts());
         for one in &seen {
             assert_eq!((one.wall_ns, one.peak), (5, Some(2.0 * one.threads as f64)));
-            assert_eq!(
-                one.result_digest,
-                bitproof_core_ledger::digest::Digest::of_bytes(&floats(&[2.0, 6.0]))
-            );
+            assert_eq!(one.result_digest, Digest::of_bytes(&floats(&[2.0, 6.0])));
             assert_eq!(one.peer, None, "nobody asked for peers");
         }
+    }
+
+    #[test]
+    fn every_number_of_every_piece_counts() {
+        let numbers: Vec<f32> = (0..20_000_u16).map(f32::from).collect();
+        let whole = pieces(&numbers);
+        assert_eq!(whole.len(), 2 * 64);
+        for changed in [0, 16_383, 16_384, 19_999] {
+            let mut other = numbers.clone();
+            other[changed] += 0.5;
+            assert_ne!(pieces(&other), whole, "number {changed}");
+        }
+        assert_ne!(pieces(&numbers[..19_999]), whole);
+        assert!(pieces(&[]).is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use bitproof_kernels::{conv2d_input_grad_into, conv2d_into, conv2d_weight_grad_into, Conv2d};
 use ndarray::Array4;
 
-use super::case::{floats, Case};
+use super::case::{pieces, Case};
 use super::Emit;
 use crate::harness::{Harness, Unrepeatable};
 use crate::inputs::{self, Convolution, CONVOLUTIONS};
@@ -34,7 +34,7 @@ fn all_three(
             .asking(name, &[batch, channels, side, outputs, kernel, padding])
             .of_peak(peak)
     };
-    let result = |array: &mut Array4<f32>| floats(&*array);
+    let result = |array: &mut Array4<f32>| pieces(&*array);
     let forward = |y: &mut Array4<f32>| {
         conv2d_into(x.view(), weight.view(), Some(bias.view()), &conv, y.view_mut()).expect("the shapes fit");
     };

@@ -3,7 +3,7 @@
 use bitproof_kernels::elementary::{unary_into, Unary};
 use ndarray::{Array1, Zip};
 
-use super::case::{floats, Case};
+use super::case::{pieces, Case};
 use super::Emit;
 use crate::harness::{Harness, Unrepeatable};
 use crate::inputs::{self, FUNCTION_LENGTHS};
@@ -34,7 +34,7 @@ fn one(
         case = case.beside(peer, move || map(x, &mut y));
     }
     let work = |y: &mut Array1<f32>| unary_into(function, x.view(), y.view_mut()).expect("equally long");
-    case.measure(harness, Array1::zeros(length), work, |y| floats(&*y), emit)
+    case.measure(harness, Array1::zeros(length), work, |y| pieces(&*y), emit)
 }
 
 /// Where the function is neither constant nor infinite: what a training calls it with.

@@ -5,7 +5,7 @@ use bitproof_kernels::{
 };
 use ndarray::{Array1, Array2};
 
-use super::case::{floats, Case};
+use super::case::{floats, pieces, Case};
 use super::Emit;
 use crate::harness::{Harness, Unrepeatable};
 use crate::inputs::{self, SOFTMAX_SHAPES};
@@ -21,7 +21,7 @@ pub(super) fn run(harness: &Harness<'_>, emit: &mut Emit<'_>) -> Result<(), Unre
     for shape in SOFTMAX_ROWS {
         let x = inputs::matrix(shape.0, shape.1, b"logits  ");
         let work = |y: &mut Array2<f32>| softmax_into(x.view(), y.view_mut()).expect("the shapes fit");
-        case("softmax", shape).measure(harness, Array2::zeros(shape), work, |y| floats(&*y), emit)?;
+        case("softmax", shape).measure(harness, Array2::zeros(shape), work, |y| pieces(&*y), emit)?;
     }
     for shape in SOFTMAX_SHAPES {
         loss(harness, shape, emit)?;
@@ -68,7 +68,7 @@ fn norms(harness: &Harness<'_>, shape: (usize, usize), emit: &mut Emit<'_>) -> R
     let mut state = (Array2::zeros(shape), vec![RowMoments::default(); rows]);
     forward(&mut state);
     let moments = state.1.clone();
-    case("layer_norm", shape).measure(harness, state, forward, |(y, _)| floats(&*y), emit)?;
+    case("layer_norm", shape).measure(harness, state, forward, |(y, _)| pieces(&*y), emit)?;
     let backward = |(dx, dgamma, dbeta): &mut (Array2<f32>, Array1<f32>, Array1<f32>)| {
         layer_norm_grad_into(
             x.view(),
@@ -85,7 +85,7 @@ fn norms(harness: &Harness<'_>, shape: (usize, usize), emit: &mut Emit<'_>) -> R
         harness,
         (Array2::zeros(shape), Array1::zeros(columns), Array1::zeros(columns)),
         backward,
-        |(dx, dgamma, dbeta)| floats(dx.iter().chain(&*dgamma).chain(&*dbeta)),
+        |(dx, dgamma, dbeta)| pieces(dx.iter().chain(&*dgamma).chain(&*dbeta)),
         emit,
     )
 }

@@ -9,7 +9,7 @@ use bitproof_kernels::{
 };
 use ndarray::{s, Array2};
 
-use super::case::floats;
+use super::case::pieces;
 use super::{emit_all, Emit};
 use crate::harness::{Budget, Harness, Measurement, Unrepeatable};
 use crate::inputs;
@@ -126,7 +126,7 @@ fn into(
     // Shared with the closure that reads the result.
     let out = Mutex::new(out);
     let lock = || out.lock().expect("nobody panics while working");
-    with_threads(1, || harness.measure(name, 1, || work(&mut lock()), |&()| floats(lock().iter())))
+    with_threads(1, || harness.measure(name, 1, || work(&mut lock()), |&()| pieces(lock().iter())))
 }
 
 #[cfg(test)]

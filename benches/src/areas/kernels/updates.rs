@@ -1,10 +1,9 @@
 //! What is done to every parameter or activation of a model: a step of AdamW, and dropout.
 
-use bitproof_core_ledger::digest::{Content, Digest};
 use bitproof_kernels::{adamw_step, dropout_into, AdamW, BiasCorrection, Dropout};
 use ndarray::Array1;
 
-use super::case::{floats, Case};
+use super::case::{pieces, Case};
 use super::Emit;
 use crate::harness::{Harness, Unrepeatable};
 use crate::inputs;
@@ -23,7 +22,7 @@ pub(super) fn run(harness: &Harness<'_>, emit: &mut Emit<'_>) -> Result<(), Unre
     let work = |y: &mut Array1<f32>| dropout_into(&dropout, x.view(), y.view_mut()).expect("equally long");
     Case::new(format!("dropout/{ACTIVATIONS}"), ACTIVATIONS as u64, "element")
         .asking("dropout", &[ACTIVATIONS])
-        .measure(harness, Array1::zeros(ACTIVATIONS), work, |y| floats(&*y), emit)
+        .measure(harness, Array1::zeros(ACTIVATIONS), work, |y| pieces(&*y), emit)
 }
 
 /// Parameters and their moments.
@@ -44,7 +43,7 @@ fn steps(harness: &Harness<'_>, length: usize, emit: &mut Emit<'_>) -> Result<()
     };
     // Every repetition begins from the same model.
     let result = |Model { param, m, v }: &mut Model| {
-        let digests = [&*param, &*m, &*v].map(|values| digests(values)).concat();
+        let digests = pieces(param.iter().chain(&*m).chain(&*v));
         param.copy_from_slice(&initial);
         m.fill(0.0);
         v.fill(0.0);
@@ -55,12 +54,4 @@ fn steps(harness: &Harness<'_>, length: usize, emit: &mut Emit<'_>) -> Result<()
     case = if length > 1 << 24 { case.at_most(5) } else { case.on_elements(length) };
     let model = Model { param: initial.clone(), m: vec![0.0; length], v: vec![0.0; length] };
     case.measure(harness, model, step, result, emit)
-}
-
-/// A digest of each piece: the bytes of all would take as much memory as the model.
-fn digests(values: &[f32]) -> Vec<u8> {
-    values
-        .chunks(1 << 14)
-        .flat_map(|piece| Digest::<Content>::of_bytes(&floats(piece)).to_string().into_bytes())
-        .collect()
 }
