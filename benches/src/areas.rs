@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn threads_that_change_a_bit_are_an_error() {
         let clock = ManualClock::default();
-        let harness = Harness::new(&clock, Budget { repetitions: 1..=1, wall_ns: 0 });
+        let harness = Harness::new(&clock, Budget { repetitions: 1..=1, wall_ns: 0, calls: 1 });
         let on = |threads: usize, result: u8| harness.measure("x", threads, || result, |&byte| vec![byte]);
         let mut seen = Vec::new();
         emit_all([on(1, 5), on(2, 5)], &mut |m| seen.push(m.threads)).unwrap();

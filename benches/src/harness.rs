@@ -25,12 +25,15 @@ pub struct Budget {
     pub repetitions: RangeInclusive<usize>,
     /// Between the two, until this much time was measured, in nanoseconds.
     pub wall_ns: u64,
+    /// How many times the work is done in one repetition, which is then divided by it: work of less than a microsecond is shorter
+    /// than a clock can tell.
+    pub calls: usize,
 }
 
 impl Default for Budget {
     /// 10 to 200 repetitions, about a second.
     fn default() -> Self {
-        Self { repetitions: 10..=200, wall_ns: 1_000_000_000 }
+        Self { repetitions: 10..=200, wall_ns: 1_000_000_000, calls: 1 }
     }
 }
 
@@ -57,6 +60,8 @@ pub struct Measurement {
     pub peer: Option<Peer>,
     /// How many items a nanosecond this machine can do at the most, on as many threads, where that was measured.
     pub peak: Option<f64>,
+    /// The power of the size that the time grows with, where several sizes were measured.
+    pub exponent: Option<f64>,
 }
 
 /// How many of what a piece of work consists of.
@@ -81,15 +86,15 @@ pub struct Peer {
 pub trait Contender: Send {
     /// What it is.
     fn name(&self) -> &'static str;
-    /// Does it once, and says how long that took, in nanoseconds.
-    fn wall_ns(&mut self, clock: &dyn Monotonic) -> u64;
+    /// Does it so many times, and says how long one took, in nanoseconds.
+    fn wall_ns(&mut self, calls: usize, clock: &dyn Monotonic) -> u64;
 }
 
 /// A contender in this process.
 pub struct InProcess<F> {
     /// What it is.
     pub name: &'static str,
-    /// Its work; what it returns is thrown away outside the measured time.
+    /// Its work; what the last call returns is thrown away outside the measured time.
     pub work: F,
 }
 
@@ -97,13 +102,21 @@ impl<P, F: FnMut() -> P + Send> Contender for InProcess<F> {
     fn name(&self) -> &'static str {
         self.name
     }
-    fn wall_ns(&mut self, clock: &dyn Monotonic) -> u64 {
+    fn wall_ns(&mut self, calls: usize, clock: &dyn Monotonic) -> u64 {
         let started = clock.now_ns();
-        let result = black_box((self.work)());
+        let result = repeated(calls, &mut self.work);
         let wall_ns = clock.now_ns() - started;
         drop(result);
-        wall_ns
+        wall_ns / calls.max(1) as u64
     }
+}
+
+/// The result of the last of so many calls, one at the least.
+fn repeated<R>(calls: usize, mut work: impl FnMut() -> R) -> R {
+    for _ in 1..calls {
+        black_box(work());
+    }
+    black_box(work())
 }
 
 /// Two repetitions gave different bits.
@@ -141,6 +154,12 @@ impl<'a> Harness<'a> {
     #[must_use]
     pub fn asking_peers(self, pythons: Vec<Python>) -> Self {
         Self { pythons: Some(pythons), ..self }
+    }
+
+    /// The same clock and peers with another budget.
+    #[must_use]
+    pub fn within(&self, budget: Budget) -> Self {
+        Self { clock: self.clock, budget, pythons: self.pythons.clone() }
     }
 
     /// The Python libraries to measure against; `None` where no peers are asked.
@@ -211,11 +230,14 @@ impl<'a> Harness<'a> {
         peers: &mut [Box<dyn Contender + '_>],
     ) -> Result<(Measurement, Vec<u64>), Unrepeatable> {
         let digest = |result: &R| Digest::of_bytes(&bytes(result));
-        let expected = digest(&work());
+        let calls = self.budget.calls;
+        let expected = digest(&repeated(calls, &mut work));
         let rss_before = rss_bytes();
         // Before the peer has run: what it takes is not ours.
         let peak = peak_rss_bytes();
-        peers.iter_mut().for_each(|peer| drop(peer.wall_ns(self.clock)));
+        for peer in peers.iter_mut() {
+            peer.wall_ns(calls, self.clock);
+        }
         let mut walls = Vec::new();
         let mut peer_walls = vec![Vec::new(); peers.len()];
         let mut total_ns = 0u64;
@@ -223,17 +245,17 @@ impl<'a> Harness<'a> {
             || (walls.len() < *self.budget.repetitions.end() && total_ns < self.budget.wall_ns)
         {
             let started = self.clock.now_ns();
-            let result = black_box(work());
+            let result = repeated(calls, &mut work);
             let wall_ns = self.clock.now_ns() - started;
             let got = digest(&result);
             if got != expected {
                 return Err(Unrepeatable { bench: bench.to_owned(), threads, expected, got });
             }
-            walls.push(wall_ns);
+            walls.push(wall_ns / calls.max(1) as u64);
             total_ns += wall_ns;
             drop(result);
             for (peer, walls) in peers.iter_mut().zip(&mut peer_walls) {
-                walls.push(peer.wall_ns(self.clock));
+                walls.push(peer.wall_ns(calls, self.clock));
             }
         }
         walls.sort_unstable();
@@ -250,6 +272,7 @@ impl<'a> Harness<'a> {
             items: None,
             peer: None,
             peak: None,
+            exponent: None,
         };
         Ok((measurement, peer_walls.iter().map(|walls| nearest_rank(walls, 50)).collect()))
     }
@@ -285,6 +308,9 @@ impl Measurement {
             object["peer_wall_ns"] = json!(peer.wall_ns);
             object["ratio"] = json!(peer.wall_ns as f64 / self.wall_ns.max(1) as f64);
         }
+        if let Some(exponent) = self.exponent {
+            object["exponent"] = json!(exponent);
+        }
         object
     }
 }
@@ -297,7 +323,7 @@ mod tests {
     #[test]
     fn median_percentile_and_digest_of_work_on_a_moved_clock() {
         let clock = ManualClock::default();
-        let harness = Harness::new(&clock, Budget { repetitions: 20..=20, wall_ns: 0 });
+        let harness = Harness::new(&clock, Budget { repetitions: 20..=20, wall_ns: 0, calls: 1 });
         let mut round = 0;
         let work = || {
             clock.advance_ns(round);
@@ -317,7 +343,7 @@ mod tests {
     #[test]
     fn a_peer_is_timed_beside_and_its_time_over_ours_is_the_ratio() {
         let clock = ManualClock::default();
-        let harness = Harness::new(&clock, Budget { repetitions: 4..=4, wall_ns: 0 });
+        let harness = Harness::new(&clock, Budget { repetitions: 4..=4, wall_ns: 0, calls: 1 });
         let order = std::sync::Mutex::new(String::new());
         let ours = || {
             clock.advance_ns(20);
@@ -345,16 +371,46 @@ mod tests {
                 clock.advance_ns(10);
                 runs += 1;
             };
-            let harness = Harness::new(&clock, Budget { repetitions: 2..=6, wall_ns });
+            let harness = Harness::new(&clock, Budget { repetitions: 2..=6, wall_ns, calls: 1 });
             harness.measure("x", 1, work, |()| Vec::new()).unwrap();
             assert_eq!(runs, expected + 1, "and the warm-up");
         }
     }
 
     #[test]
+    fn short_work_is_done_many_times_and_one_of_them_is_what_counts() {
+        let clock = ManualClock::default();
+        let none = Harness::new(&clock, Budget::default());
+        let harness = none.within(Budget { repetitions: 3..=3, wall_ns: 0, calls: 8 });
+        let (mut ours, mut theirs) = (0u8, 0);
+        let work = || {
+            clock.advance_ns(5);
+            ours += 1;
+        };
+        let peer = || {
+            clock.advance_ns(10);
+            theirs += 1;
+        };
+        let items = Items { count: 1, of: "element" };
+        let found = harness.measure_against(("x", 1, items), work, |()| Vec::new(), "other", peer).unwrap();
+        assert_eq!((found.wall_ns, found.peer.unwrap().wall_ns), (5, 10));
+        assert_eq!((ours, theirs), (32, 32), "three repetitions and the warm-up");
+    }
+
+    #[test]
+    fn an_exponent_stands_in_the_line_where_there_is_one() {
+        let clock = ManualClock::default();
+        let harness = Harness::new(&clock, Budget { repetitions: 1..=1, wall_ns: 0, calls: 1 });
+        let found = harness.measure("x", 1, || (), |()| Vec::new()).unwrap();
+        assert!(found.to_json().get("exponent").is_none());
+        let fitted = Measurement { exponent: Some(2.5), ..found };
+        assert_eq!(fitted.to_json()["exponent"], 2.5);
+    }
+
+    #[test]
     fn other_bits_are_no_measurement() {
         let clock = ManualClock::default();
-        let harness = Harness::new(&clock, Budget { repetitions: 5..=5, wall_ns: 0 });
+        let harness = Harness::new(&clock, Budget { repetitions: 5..=5, wall_ns: 0, calls: 1 });
         let mut round = 0u8;
         let work = || {
             round += 1;

@@ -1,7 +1,8 @@
 //! What is measured on: equal on every machine, and shared by the Criterion benches.
 
 use bitproof_kernels::{Stream, StreamKey};
-use ndarray::Array2;
+use ndarray::{Array, Array2, ShapeBuilder};
+use std::ops::Range;
 
 /// M, K, N and form: squares in and out of the caches, layers of models, products of a backward pass, and one that meets every
 /// edge of tiles and blocks.
@@ -27,6 +28,58 @@ pub const MATMUL_SHAPES: [(usize, usize, usize); 3] = [(64, 64, 128), (256, 256,
 /// Rows and classes: a batch of digits, and one of characters.
 pub const SOFTMAX_SHAPES: [(usize, usize); 2] = [(64, 10), (4096, 64)];
 
+/// A matrix whose axes are reduced and broadcast over: 4 MiB.
+pub const AXIS_SHAPE: (usize, usize) = (1024, 1024);
+
+/// Elements to sum: in the caches of first to third level, and in memory.
+pub const SUM_LENGTHS: [usize; 4] = [4096, 65_536, 1_048_576, 33_554_432];
+
+/// Elements of an elementary function: in the cache, and beyond.
+pub const FUNCTION_LENGTHS: [usize; 2] = [4096, 1_048_576];
+
+/// Images of a convolution: batch, channels and side, then output channels, side of the kernel and padding.
+pub const CONVOLUTIONS: [Convolution; 3] = [
+    Convolution { batch: 32, channels: 1, side: 28, outputs: 6, kernel: 5, padding: 2 },
+    Convolution { batch: 32, channels: 6, side: 14, outputs: 16, kernel: 5, padding: 0 },
+    Convolution { batch: 8, channels: 64, side: 28, outputs: 64, kernel: 3, padding: 1 },
+];
+
+/// Square images under a square kernel that moves one place at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Convolution {
+    /// Images.
+    pub batch: usize,
+    /// Channels of an image.
+    pub channels: usize,
+    /// Rows, and columns.
+    pub side: usize,
+    /// Channels of the result.
+    pub outputs: usize,
+    /// Rows of the kernel, and columns.
+    pub kernel: usize,
+    /// Zeros on each side.
+    pub padding: usize,
+}
+
+impl Convolution {
+    /// Rows of the result, and columns.
+    pub fn places(&self) -> usize {
+        self.side + 2 * self.padding - self.kernel + 1
+    }
+
+    /// Multiplications and additions of the forward pass, and of each of the two gradients.
+    pub fn operations(&self) -> u64 {
+        let places = self.batch * self.outputs * self.places() * self.places();
+        2 * (places * self.channels * self.kernel * self.kernel) as u64
+    }
+}
+
+/// Heads, and width of each.
+pub const ATTENTION_HEADS: (usize, usize) = (4, 64);
+
+/// Tokens of a sequence.
+pub const ATTENTION_STEPS: [usize; 3] = [64, 256, 1024];
+
 /// Rows of a dataset: digits, and one that leaves the caches.
 pub const PERMUTATION_LENGTHS: [u32; 2] = [1_797, 1_000_000];
 
@@ -37,8 +90,19 @@ pub fn key(name: &[u8; 8]) -> StreamKey {
 
 /// Uniform in [−1, 1), row by row from the stream of this name.
 pub fn matrix(rows: usize, columns: usize, name: &[u8; 8]) -> Array2<f32> {
+    tensor((rows, columns), name)
+}
+
+/// As [`matrix`], of any shape.
+pub fn tensor<S: ShapeBuilder>(shape: S, name: &[u8; 8]) -> Array<f32, S::Dim> {
+    between(-1.0..1.0, shape, name)
+}
+
+/// As [`tensor`], uniform in another range.
+pub fn between<S: ShapeBuilder>(range: Range<f32>, shape: S, name: &[u8; 8]) -> Array<f32, S::Dim> {
     let mut stream = Stream::new(key(name));
-    Array2::from_shape_simple_fn((rows, columns), || stream.uniform_f32() * 2.0 - 1.0)
+    let width = range.end - range.start;
+    Array::from_shape_simple_fn(shape, || stream.uniform_f32() * width + range.start)
 }
 
 /// One label below `classes` for each row.

@@ -14,7 +14,7 @@
 //! use bitproof_telemetry::SystemMonotonic;
 //!
 //! let clock = SystemMonotonic::new();
-//! let harness = Harness::new(&clock, Budget { repetitions: 3..=3, wall_ns: 0 });
+//! let harness = Harness::new(&clock, Budget { repetitions: 3..=3, wall_ns: 0, calls: 1 });
 //! let sum = harness.measure("sum/1000", 1, || (0..1000u64).sum::<u64>(), |sum| sum.to_le_bytes().to_vec())?;
 //! assert_eq!(sum.to_json()["bench"], "sum/1000");
 //! # Ok::<(), bitproof_benches::Unrepeatable>(())

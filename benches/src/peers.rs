@@ -58,10 +58,11 @@ impl ProductCase {
     pub fn peers<'a>(&'a self, threads: usize, pythons: &'a [Python]) -> Vec<Box<dyn Contender + 'a>> {
         let (m, k, n) = self.shape;
         let request = format!("matmul {threads} {m} {k} {n} {}", self.form);
-        let mut all: Vec<Box<dyn Contender + 'a>> =
-            pythons.iter().filter_map(|python| python.contender(&request)).collect();
         #[cfg(feature = "peers")]
-        all.extend(products::all(self, threads));
-        all
+        let crates = products::all(self, threads);
+        #[cfg(not(feature = "peers"))]
+        let crates = Vec::new();
+        let libraries = pythons.iter().filter_map(|python| python.contender(&request));
+        libraries.map(|library| library as Box<dyn Contender + 'a>).chain(crates).collect()
     }
 }

@@ -170,8 +170,11 @@ impl Measurement {
             (Some(peer), Some(ratio)) => format!("  {ratio:.2}x against {peer}"),
             _ => String::new(),
         };
+        let exponent = self.object["exponent"]
+            .as_f64()
+            .map_or_else(String::new, |exponent| format!("  grows with size^{exponent:.2}"));
         format!(
-            "{:32} {:2} threads  {:>11}  p95 {:>11}  memory {:>+9.2} MiB  peak {:>8.2} MiB  {}{each}{peer}{compared}",
+            "{:32} {:2} threads  {:>11}  p95 {:>11}  memory {:>+9.2} MiB  peak {:>8.2} MiB  {}{each}{exponent}{peer}{compared}",
             self.bench,
             self.threads,
             milliseconds(self.wall_ns),
@@ -218,6 +221,14 @@ mod tests {
         object["ratio"] = json!(0.875);
         let row = Measurement::parse(&object.to_string()).unwrap().row(None);
         assert!(row.ends_with("0123456789abcdef  2000.000 ns a leaf  0.88x against sha2"), "{row}");
+    }
+
+    #[test]
+    fn a_row_says_how_the_cost_grows() {
+        let mut object: Value = serde_json::from_str(LINE).unwrap();
+        object["exponent"] = json!(2.954);
+        let row = Measurement::parse(&object.to_string()).unwrap().row(None);
+        assert!(row.ends_with("0123456789abcdef  grows with size^2.95"), "{row}");
     }
 
     #[test]

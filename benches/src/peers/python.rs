@@ -1,7 +1,7 @@
 //! Libraries of Python, each in a process that waits while we measure, and that we let do one repetition at a time.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +10,7 @@ use bitproof_telemetry::Monotonic;
 use crate::harness::Contender;
 
 /// A library.
+#[derive(Clone)]
 pub struct Python {
     name: &'static str,
     process: Arc<Mutex<Process>>,
@@ -49,7 +50,7 @@ impl Python {
     pub fn start() -> (Vec<Self>, Vec<&'static str>) {
         let (mut found, mut absent) = (Vec::new(), Vec::new());
         for name in LIBRARIES {
-            match Self::of(name) {
+            match interpreter().and_then(|python| Self::of(name, Command::new(python))) {
                 Some(python) => found.push(python),
                 None => absent.push(name),
             }
@@ -57,12 +58,9 @@ impl Python {
         (found, absent)
     }
 
-    fn of(name: &'static str) -> Option<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
-        let own = root.join("target/peers/bin/python");
-        let python = if own.is_file() { own } else { "python3".into() };
-        let mut child = Command::new(python)
-            .arg(root.join("scripts/peers/peers.py"))
+    fn of(name: &'static str, mut python: Command) -> Option<Self> {
+        let mut child = python
+            .arg(root()?.join("scripts/peers/peers.py"))
             .arg(name)
             // Where these are set to work round faults of old versions they slow a new one.
             .env_remove("OPENBLAS_CORETYPE")
@@ -88,6 +86,16 @@ impl Python {
     }
 }
 
+fn root() -> Option<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent()
+}
+
+/// That of `scripts/peers/setup`, or else the system's.
+fn interpreter() -> Option<PathBuf> {
+    let own = root()?.join("target/peers/bin/python");
+    Some(if own.is_file() { own } else { "python3".into() })
+}
+
 fn lock(process: &Mutex<Process>) -> std::sync::MutexGuard<'_, Process> {
     process.lock().expect("nobody panics while asking")
 }
@@ -103,10 +111,51 @@ impl Contender for Once {
         self.name
     }
     /// As the library's own process measured it.
-    fn wall_ns(&mut self, _: &dyn Monotonic) -> u64 {
-        let answer = lock(&self.process).ask("run");
+    fn wall_ns(&mut self, calls: usize, _: &dyn Monotonic) -> u64 {
+        let answer = lock(&self.process).ask(&format!("run {calls}"));
         answer
             .and_then(|ns| ns.parse().ok())
             .unwrap_or_else(|| panic!("{} ended in {:?}", self.name, self.request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitproof_telemetry::ManualClock;
+
+    /// As much of numpy as the script asks for before there is work, and for one piece of work.
+    const STUB: &str = "\
+float32 = float
+class Numbers:
+    def random(self, shape, dtype): return self
+    def __sub__(self, half): return self
+    def sum(self): return 0
+class random:
+    def default_rng(seed): return Numbers()
+";
+
+    /// Without the packages of the machine, and with those in `folder`.
+    fn bare(folder: &Path) -> Command {
+        let mut python = Command::new("python3");
+        python.arg("-S").env("PYTHONPATH", folder);
+        python
+    }
+
+    #[test]
+    fn a_library_that_is_not_installed_is_absent_and_one_that_is_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Python::of("numpy", bare(folder.path())).is_none());
+        if Command::new("python3").arg("--version").output().is_err() {
+            // Where there is no Python everything is absent, and that is all there is to see.
+            return;
+        }
+        std::fs::write(folder.path().join("numpy.py"), STUB).unwrap();
+        let python = Python::of("numpy", bare(folder.path())).expect("the stub is found");
+        assert!(python.contender("attention 1 1 4 64 64").is_none(), "numpy has none");
+        assert!(python.contender("sum 2 100").is_none(), "it has one thread here");
+        let mut sum = python.contender("sum 1 100").expect("it has sums");
+        let quick = sum.wall_ns(3, &ManualClock::default());
+        assert!(quick < 1_000_000_000, "{quick} ns");
     }
 }
