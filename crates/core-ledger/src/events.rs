@@ -512,6 +512,22 @@ mod tests {
     }
 
     #[test]
+    fn an_event_that_is_too_large_is_refused_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, mut log) = filled(dir.path());
+        let run = "r".repeat(crate::limits::LEAF_BYTES);
+        let huge = EventBody::RunPlanned { run, uid: [9; 16], plan: Digest::from_bytes([9; 32]) };
+        for _ in 0..2 {
+            let refused = log.append(&[planned(3), huge.clone()], &actor(), 8, &key);
+            assert!(matches!(refused, Err(AuditError::Log(SignedLogError::LeafTooLarge { .. }))));
+        }
+        // What was refused beside it is not taken for recorded.
+        assert_eq!(log.append(&[planned(3)], &actor(), 8, &key).unwrap(), 1);
+        assert_eq!(log.publish(&key).unwrap().size, 4);
+        assert_eq!(read(dir.path()).unwrap().covered().len(), 4);
+    }
+
+    #[test]
     fn any_flipped_byte_and_any_cut_is_found() {
         let dir = tempfile::tempdir().unwrap();
         filled(dir.path());
