@@ -10,7 +10,7 @@ use bitproof_core_ledger::events::EventBody;
 use bitproof_core_ledger::files::Files;
 use bitproof_scheduler::dispatch::Execution;
 use bitproof_scheduler::ledger::{Entry, Ledger, Outcome};
-use bitproof_scheduler::{action_digest, InputSource, ParamValue, Plan, PlanSpec};
+use bitproof_scheduler::{action_digest, Code, InputSource, Native, ParamValue, Plan, PlanSpec};
 use bitproof_tests::Project;
 use bitproof_training::data::DataFiles;
 use bitproof_training::evidence::{Evidence, Host};
@@ -111,7 +111,8 @@ fn another_learning_rate_in_a_consistently_remade_plan_diverges_at_the_model() {
 fn another_version_of_a_stage_is_told_by_its_task() {
     let project = Project::new();
     let run = forge(&project, |spec| {
-        spec.tasks.iter_mut().find(|t| t.id.0 == "evaluate").unwrap().native.version = 2;
+        let evaluate = spec.tasks.iter_mut().find(|t| t.id.0 == "evaluate").unwrap();
+        evaluate.code = Code::Native(Native { kind: "evaluate".to_owned(), version: 2 });
     });
     let report = replay_run(&project, &run);
     assert_eq!(report.outcome, ReplayOutcome::Diverged);

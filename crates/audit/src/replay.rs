@@ -11,7 +11,8 @@ use std::sync::Mutex;
 use bitproof_core_ledger::chain::ChainHead;
 use bitproof_core_ledger::objects::{ObjectError, ObjectId};
 use bitproof_core_ledger::Store;
-use bitproof_scheduler::ledger::{ledger_root, Entry, LedgerView, Outcome};
+use bitproof_scheduler::dispatch::TaskError;
+use bitproof_scheduler::ledger::{ledger_root, Entry, Failure, LedgerView, Outcome};
 use bitproof_scheduler::{action_digest, PlannedTask};
 use bitproof_training::data::DataFiles;
 use bitproof_training::run_folder::{RunError, RunFolder};
@@ -208,7 +209,8 @@ impl Replayer<'_> {
             difference,
         };
         if let Some(difference) = other_code(task) {
-            let entry = Entry { outcome: Outcome::Failed, ..recorded.clone() };
+            let outcome = Outcome::Failed { how: Failure::Refused };
+            let entry = Entry { outcome, ..recorded.clone() };
             return Ok(Replayed { entry, divergence: Some(diverged(None, difference)) });
         }
         let ids = self.inputs(task);
@@ -218,7 +220,7 @@ impl Replayer<'_> {
         tracing::info!(task = %task.spec.id, "replaying");
         let made = match execute_task(task, spec.seed, self.request.threads, &inputs) {
             Ok(made) => Ok(made),
-            Err(bitproof_scheduler::dispatch::TaskError::Failed { message }) => Err(message),
+            Err(TaskError::Failed { how, message }) => Err((how, message)),
             Err(other) => {
                 let (task, message) = (task.spec.id.to_string(), other.to_string());
                 return Err(ReplayError::Infrastructure { task, message });
@@ -228,7 +230,7 @@ impl Replayer<'_> {
             Ok(made) => Outcome::Done {
                 outputs: made.iter().map(|(n, b)| (n.clone(), ObjectId::of_bytes(b))).collect(),
             },
-            Err(_) => Outcome::Failed,
+            Err((how, _)) => Outcome::Failed { how: *how },
         };
         let divergence = match (&recorded.outcome, &made) {
             _ if outcome == recorded.outcome => None,
@@ -253,7 +255,7 @@ impl Replayer<'_> {
                 let recorded = word(matches!(recorded.outcome, Outcome::Done { .. }));
                 let replayed = match made {
                     Ok(_) => word(true),
-                    Err(message) => format!("failed: {message}"),
+                    Err((_, message)) => format!("failed: {message}"),
                 };
                 Some(diverged(None, Difference::Outcome { recorded, replayed }))
             }
@@ -273,8 +275,8 @@ impl Replayer<'_> {
 
 /// How the task's code differs from what this program has under its name.
 fn other_code(task: PlannedTask<'_>) -> Option<Difference> {
-    let native = &task.spec.native;
-    let recorded = format!("{} v{}", native.kind, native.version);
+    let native = task.spec.code.native()?;
+    let recorded = native.to_string();
     let replayed = match stages::NATIVE.iter().find(|(kind, _)| *kind == native.kind) {
         Some((kind, version)) => format!("{kind} v{version}"),
         None => "none".to_owned(),

@@ -399,7 +399,7 @@ impl<'a> Verifier<'a> {
     fn entries(&mut self, folder: &RunFolder, seal: &Seal, ledger: &LedgerView, path: &str) {
         let spec = folder.plan.spec();
         let stopped = spec.on_failure == OnFailure::Stop
-            && ledger.entries.last().is_some_and(|e| e.outcome == Outcome::Failed);
+            && ledger.entries.last().is_some_and(|e| matches!(e.outcome, Outcome::Failed { .. }));
         if ledger.entries.len() != folder.plan.len() && !stopped {
             let expected = format!("{} entries", folder.plan.len());
             self.find("complete", path, None, expected, format!("{} entries", ledger.entries.len()));
@@ -416,11 +416,12 @@ impl<'a> Verifier<'a> {
                     outputs.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>().join(", "),
                 ),
                 Outcome::Skipped { cause } => {
-                    let failed = ledger.entry(cause).is_some_and(|e| e.outcome == Outcome::Failed);
+                    let failed =
+                        ledger.entry(cause).is_some_and(|e| matches!(e.outcome, Outcome::Failed { .. }));
                     let got = if failed { "failed" } else { "did not fail" };
                     (format!("{cause} failed"), format!("{cause} {got}"))
                 }
-                Outcome::Failed => continue,
+                Outcome::Failed { .. } => continue,
             };
             if expected != got {
                 let check = "outcome";
@@ -495,7 +496,7 @@ impl<'a> Verifier<'a> {
         use bitproof_training::{run_folder::ARTIFACTS, stages};
         for (task, entry) in folder.plan.tasks().zip(&ledger.entries) {
             let Outcome::Done { outputs } = &entry.outcome else { continue };
-            if task.spec.native.kind != stages::PACKAGE {
+            if task.spec.code.native().is_none_or(|native| native.kind != stages::PACKAGE) {
                 continue;
             }
             for (output, id) in outputs {

@@ -74,6 +74,7 @@ pub fn decode<T: Encode + Decode<()>>(bytes: &[u8]) -> Result<T, CanonError> {
         0x8_0001..=0x20_0000 => within::<T, 0x20_0000>(bytes),
         0x20_0001..=0x80_0000 => within::<T, 0x80_0000>(bytes),
         0x80_0001..=0x200_0000 => within::<T, 0x200_0000>(bytes),
+        0x200_0001..=0x800_0000 => within::<T, 0x800_0000>(bytes),
         _ => within::<T, { MEMORY_PER_BYTE * CANON_BYTES }>(bytes),
     };
     only(bytes, decoded)

@@ -1,7 +1,7 @@
 //! Every named maximum of the formats in this crate, asserted on write and on read.
 
 /// Bytes of one canonical value.
-pub const CANON_BYTES: usize = 16 << 20;
+pub const CANON_BYTES: usize = 64 << 20;
 /// Bytes of one record's payload in a log file.
 pub const RECORD_BYTES: usize = 1 << 20;
 /// Bytes of a leaf of the audit log. RFC 6962 has no bound; C2SP tiles have this one.

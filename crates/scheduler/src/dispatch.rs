@@ -10,7 +10,7 @@ use std::sync::{mpsc, Condvar, Mutex, MutexGuard};
 
 use bitproof_core_ledger::objects::ObjectId;
 
-use crate::ledger::{Entry, Ledger, LedgerError, Outcome};
+use crate::ledger::{Entry, Failure, Ledger, LedgerError, Outcome};
 use crate::plan::{OnFailure, Plan, PlannedTask};
 use crate::task::{action_digest, ActionDigest, InputSource, TaskId};
 
@@ -24,6 +24,8 @@ pub enum TaskError {
     /// It failed by itself: the same inputs fail again. Recorded.
     #[error("{message}")]
     Failed {
+        /// How; this is recorded.
+        how: Failure,
         /// Why, for people.
         message: String,
     },
@@ -168,7 +170,7 @@ impl State {
             state.lanes[entry.lane as usize].retain(|&s| s != sequence);
             match &entry.outcome {
                 Outcome::Done { outputs } => state.done(sequence, outputs.iter().cloned().collect()),
-                Outcome::Failed => state.failed(sequence, plan.spec().on_failure),
+                Outcome::Failed { .. } => state.failed(sequence, plan.spec().on_failure),
                 Outcome::Skipped { .. } => {}
             }
         }
@@ -285,7 +287,7 @@ fn exactly_declared(task: PlannedTask<'_>, outputs: Outputs) -> Result<Outputs, 
     }
     let made: Vec<&str> = outputs.keys().map(String::as_str).collect();
     let message = format!("it made [{}], but declares [{}]", made.join(", "), task.spec.outputs.join(", "));
-    Err(TaskError::Failed { message })
+    Err(TaskError::Failed { how: Failure::Refused, message })
 }
 
 /// The reorder buffer: finished tasks wait here until every task before them is committed.
@@ -343,10 +345,11 @@ impl Commits<'_> {
             } else if let Some(finished) = self.finished.remove(&sequence) {
                 let outcome = match finished.result {
                     Ok(outputs) => Outcome::Done { outputs: outputs.into_iter().collect() },
-                    Err(error) => {
-                        self.failures.push((task.spec.id.clone(), error.to_string()));
-                        Outcome::Failed
+                    Err(TaskError::Failed { how, message }) => {
+                        self.failures.push((task.spec.id.clone(), message));
+                        Outcome::Failed { how }
                     }
+                    Err(TaskError::Infrastructure { .. }) => unreachable!("such a task is not finished"),
                 };
                 (Some(finished.action), outcome)
             } else {

@@ -14,6 +14,17 @@ use bitproof_core_ledger::objects::ObjectId;
 use crate::plan::Plan;
 use crate::task::{ActionDigest, TaskId};
 
+/// How a task failed by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Failure {
+    /// It said so, or what it made is not what it declares.
+    Refused,
+    /// Its program ended with this code, not with 0.
+    Exited(i32),
+    /// Its program was ended by this signal, which it brought about.
+    Signalled(i32),
+}
+
 /// How a task ended.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Outcome {
@@ -23,7 +34,10 @@ pub enum Outcome {
         outputs: Vec<(String, ObjectId)>,
     },
     /// It failed by itself; the same inputs fail again.
-    Failed,
+    Failed {
+        /// How.
+        how: Failure,
+    },
     /// A task that it depends on failed.
     Skipped {
         /// The failed task with the lowest place in the commit order.

@@ -12,18 +12,19 @@
 //!
 //! ```
 //! use std::collections::BTreeMap;
-//! use bitproof_scheduler::{Native, OnFailure, Plan, PlanSpec, TaskId, TaskSpec};
+//! use bitproof_scheduler::{Code, Native, OnFailure, Plan, PlanSpec, TaskId, TaskSpec};
 //!
 //! let task = TaskSpec {
 //!     id: TaskId("hello".into()),
 //!     stage: "hello".into(),
-//!     native: Native { kind: "greet".into(), version: 1 },
+//!     code: Code::Native(Native { kind: "greet".into(), version: 1 }),
 //!     params: BTreeMap::new(),
 //!     inputs: vec![],
 //!     after: vec![],
 //!     outputs: vec!["text".into()],
 //!     cost: 1,
 //!     lane: None,
+//!     retries: 0,
 //! };
 //! let plan = Plan::new(PlanSpec {
 //!     pipeline: "greetings".into(),
@@ -41,6 +42,7 @@
 
 pub mod cache;
 pub mod chart;
+pub mod command;
 pub mod dispatch;
 pub mod ledger;
 mod param;
@@ -52,4 +54,4 @@ pub use plan::{
     DataInput, OnFailure, Plan, PlanDigest, PlanError, PlanSpec, PlannedTask, Slot, MAX_COST, MAX_LANES,
     MAX_TASKS,
 };
-pub use task::{action_digest, ActionDigest, InputSource, Native, TaskId, TaskSpec};
+pub use task::{action_digest, ActionDigest, Code, InputSource, Native, TaskId, TaskSpec};

@@ -19,7 +19,7 @@ use crate::task::{InputSource, TaskId, TaskSpec};
 pub type PlanDigest = Digest<PlanKind>;
 
 /// The version of the plan's encoding.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 /// The most tasks in a plan.
 pub const MAX_TASKS: usize = 1_000_000;
 /// The most lanes in a plan.
@@ -41,10 +41,12 @@ pub enum OnFailure {
 pub struct DataInput {
     /// Its name in the pipeline.
     pub name: String,
-    /// Its content.
+    /// Its content; for a folder, its listing.
     pub digest: ObjectId,
-    /// Its length in bytes.
+    /// Its length in bytes; for a folder, that of all its files.
     pub bytes: u64,
+    /// Whether it is a folder, not a file.
+    pub folder: bool,
 }
 
 /// What is to be planned.
@@ -382,14 +384,14 @@ fn upward_ranks(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::task::Native;
+    use crate::task::{Code, Native};
     use proptest::prelude::*;
 
     pub(crate) fn task(id: &str, cost: u64, deps: &[&str]) -> TaskSpec {
         TaskSpec {
             id: TaskId(id.to_owned()),
             stage: id.to_owned(),
-            native: Native { kind: "test".to_owned(), version: 1 },
+            code: Code::Native(Native { kind: "test".to_owned(), version: 1 }),
             params: BTreeMap::new(),
             inputs: deps
                 .iter()
@@ -399,6 +401,7 @@ pub(crate) mod tests {
             outputs: vec!["out".to_owned()],
             cost,
             lane: None,
+            retries: 0,
         }
     }
 

@@ -7,6 +7,7 @@ use bincode::{Decode, Encode};
 use bitproof_core_ledger::digest::{ActionKind, Digest};
 use bitproof_core_ledger::objects::ObjectId;
 
+use crate::command::{CodeFile, CommandOutput, CommandSpec, Isolation};
 use crate::param::ParamValue;
 
 /// A task's name, unique in its plan.
@@ -19,13 +20,55 @@ impl fmt::Display for TaskId {
     }
 }
 
-/// The code that a task runs: part of this program, with a version of its own that moves with its results.
+/// Code that is part of this program, with a version of its own that moves with its results.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Native {
     /// Its name.
     pub kind: String,
     /// Its version.
     pub version: u32,
+}
+
+impl fmt::Display for Native {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} v{}", self.kind, self.version)
+    }
+}
+
+/// What a task runs.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Code {
+    /// A part of this program.
+    Native(Native),
+    /// A program of its own.
+    Command(Box<CommandSpec>),
+}
+
+impl Code {
+    /// The part of this program that it is.
+    pub fn native(&self) -> Option<&Native> {
+        match self {
+            Self::Native(native) => Some(native),
+            Self::Command(_) => None,
+        }
+    }
+
+    /// The program that it is.
+    pub fn command(&self) -> Option<&CommandSpec> {
+        match self {
+            Self::Command(command) => Some(command),
+            Self::Native(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Native(native) => write!(f, "{native}"),
+            Self::Command(command) => write!(f, "command {}", command.argv.join(" ")),
+        }
+    }
 }
 
 /// Where an input comes from.
@@ -59,7 +102,7 @@ pub struct TaskSpec {
     /// The stage of the pipeline that it comes from.
     pub stage: String,
     /// What it runs.
-    pub native: Native,
+    pub code: Code,
     /// Its parameters, every default filled in.
     pub params: BTreeMap<String, ParamValue>,
     /// Its inputs, in the order in which the code takes them.
@@ -72,6 +115,8 @@ pub struct TaskSpec {
     pub cost: u64,
     /// The lane it is pinned to.
     pub lane: Option<u32>,
+    /// How often it is tried again after a failure that is not its own.
+    pub retries: u32,
 }
 
 impl TaskSpec {
@@ -89,18 +134,49 @@ impl TaskSpec {
 pub type ActionDigest = Digest<ActionKind>;
 
 /// The action digest of a task whose inputs are `inputs`, under the plan's `seed` and the version `numerics`
-/// of the numeric specification.
+/// of the numeric specification, which no command depends on.
 pub fn action_digest(task: &TaskSpec, inputs: &[ObjectId], seed: u64, numerics: u32) -> ActionDigest {
+    #[derive(Encode)]
+    enum ActionCode<'a> {
+        Native {
+            native: &'a Native,
+            numerics: u32,
+        },
+        Command {
+            argv: &'a [String],
+            code: &'a [CodeFile],
+            input_names: &'a [String],
+            outputs: &'a [CommandOutput],
+            metrics: &'a [String],
+            env: &'a BTreeMap<String, Option<String>>,
+            tools: &'a BTreeMap<String, Option<ObjectId>>,
+            threads: u32,
+            isolation: Isolation,
+        },
+    }
     #[derive(Encode)]
     struct Action<'a> {
         task: &'a TaskId,
-        native: &'a Native,
-        numerics: u32,
+        code: ActionCode<'a>,
         seed: u64,
         params: &'a BTreeMap<String, ParamValue>,
         inputs: &'a [ObjectId],
         outputs: &'a [String],
     }
-    let TaskSpec { id, native, params, outputs, .. } = task;
-    Digest::of(&Action { task: id, native, numerics, seed, params, inputs, outputs })
+    let code = match &task.code {
+        Code::Native(native) => ActionCode::Native { native, numerics },
+        Code::Command(command) => ActionCode::Command {
+            argv: &command.argv,
+            code: &command.code,
+            input_names: &command.input_names,
+            outputs: &command.outputs,
+            metrics: &command.metrics,
+            env: &command.env,
+            tools: &command.tools,
+            threads: command.threads,
+            isolation: command.isolation,
+        },
+    };
+    let TaskSpec { id, params, outputs, .. } = task;
+    Digest::of(&Action { task: id, code, seed, params, inputs, outputs })
 }

@@ -115,12 +115,12 @@ impl Manifest {
             let planned = plan.task(sequence);
             let (outcome, outputs) = match &entry.outcome {
                 Outcome::Done { outputs } => ("done", outputs.iter().cloned().collect()),
-                Outcome::Failed => ("failed", BTreeMap::new()),
+                Outcome::Failed { .. } => ("failed", BTreeMap::new()),
                 Outcome::Skipped { .. } => ("skipped", BTreeMap::new()),
             };
             ManifestTask {
                 task: entry.task.to_string(),
-                code: format!("{} v{}", planned.spec.native.kind, planned.spec.native.version),
+                code: planned.spec.code.to_string(),
                 lane: spec.lanes[entry.lane as usize].clone(),
                 tick: entry.tick,
                 action: entry.action,

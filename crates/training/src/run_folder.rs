@@ -38,7 +38,7 @@ pub const ARTIFACTS: &str = "artifacts";
 /// What is appended to a file's name for its detached signature.
 pub const SIGNATURE_SUFFIX: &str = ".sig";
 
-const MAX_PLAN_BYTES: u64 = 16 << 20;
+const MAX_PLAN_BYTES: u64 = CANON_BYTES as u64;
 const MAX_TEXT_BYTES: u64 = 64 << 20;
 /// More than a collector holds of one task.
 pub(crate) const MAX_TELEMETRY_BYTES: u64 = 1 << 30;
@@ -350,14 +350,13 @@ impl RunFolder {
         let params = spec.tasks.iter().flat_map(|task| {
             task.params.iter().map(move |(key, value)| (format!("{}.{key}", task.id), value.to_string()))
         });
-        let code = |native: &bitproof_scheduler::Native| format!("{} v{}", native.kind, native.version);
         RunFacts {
             run: self.name.clone(),
             uid: self.uid_hex(),
             plan_digest: self.plan.digest().to_string(),
             data: spec.data.iter().map(|d| (d.name.clone(), d.digest.to_string())).collect(),
             params: params.collect(),
-            code: spec.tasks.iter().map(|t| (t.id.0.clone(), code(&t.native))).collect(),
+            code: spec.tasks.iter().map(|t| (t.id.0.clone(), t.code.to_string())).collect(),
             seed: spec.seed,
             kernels_spec: spec.numerics,
             metrics,

@@ -44,12 +44,10 @@ pub fn native(kind: &str) -> Native {
 #[non_exhaustive]
 pub enum StageError {
     /// The plan names code that this version does not have.
-    #[error("this version has no code {kind} v{version}")]
+    #[error("this version has no code {code}")]
     UnknownCode {
-        /// The kind.
-        kind: String,
-        /// The version.
-        version: u32,
+        /// Its kind and version.
+        code: String,
     },
     /// The parameters are not those of the stage.
     #[error(transparent)]
@@ -96,13 +94,14 @@ pub type StageOutputs = BTreeMap<String, Vec<u8>>;
 /// # Errors
 /// [`StageError`].
 pub fn execute(task: &TaskSpec, seed: u64, inputs: &[Vec<u8>]) -> Result<StageOutputs, StageError> {
-    let Native { kind, version } = &task.native;
+    let unknown = || StageError::UnknownCode { code: task.code.to_string() };
+    let Native { kind, version } = task.code.native().ok_or_else(unknown)?;
     match (kind.as_str(), version) {
         ("dataset", 1) => dataset::execute(task, seed, inputs),
         ("train", 1) => train::execute(task, seed, inputs),
         ("evaluate", 1) => evaluate::execute(task, inputs),
         (PACKAGE, 1) => package::execute(task, inputs),
-        _ => Err(StageError::UnknownCode { kind: kind.clone(), version: *version }),
+        _ => Err(unknown()),
     }
 }
 

@@ -271,7 +271,7 @@ fn write_sealed_files(
         Ok(write(&path.with_file_name(format!("{name}{SIGNATURE_SUFFIX}")), signature.as_bytes())?)
     };
     for (task, entry) in folder.plan.tasks().zip(&execution.entries) {
-        if task.spec.native.kind != stages::PACKAGE {
+        if task.spec.code.native().is_none_or(|native| native.kind != stages::PACKAGE) {
             continue;
         }
         let Outcome::Done { outputs } = &entry.outcome else { continue };

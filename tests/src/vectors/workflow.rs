@@ -7,8 +7,11 @@ use bitproof_core_ledger::chain::Chain;
 use bitproof_core_ledger::digest::{Content, Digest};
 use bitproof_core_ledger::log::LogKind;
 use bitproof_experiment_graph::{Better, Gate, GateReceipt, MetricSet, OnMissing, OnNoBaseline, RunFacts};
+use bitproof_scheduler::command::{CodeFile, CommandOutput, CommandSpec, Isolation, ReplayMode};
 use bitproof_scheduler::ledger::{Entry, Outcome};
-use bitproof_scheduler::{Native, OnFailure, ParamValue, Plan, PlanSpec, PlannedTask, TaskId, TaskSpec};
+use bitproof_scheduler::{
+    Code, Native, OnFailure, ParamValue, Plan, PlanSpec, PlannedTask, TaskId, TaskSpec,
+};
 use bitproof_telemetry::{write_jsonl, Record, Unit, MAX_LINE_BYTES};
 use bitproof_training::data::Part;
 use bitproof_training::manifest::Manifest;
@@ -33,19 +36,37 @@ pub(super) const BOOKS: &[Chapter] = &[
     ("telemetry", telemetry),
 ];
 
-/// The plan of the vectors: two tasks on two lanes.
+/// The plan of the vectors: a part of this program and a command on two lanes.
 ///
 /// # Panics
 /// Never: the plan is valid.
 pub fn plan() -> Plan {
-    let task = |id: &str, after: &[&str]| TaskSpec {
+    let command = CommandSpec {
+        argv: ["python", "fit.py", "{out:model}"].map(str::to_owned).to_vec(),
+        code: vec![CodeFile {
+            path: "fit.py".to_owned(),
+            content: Digest::of_bytes(b"print()"),
+            executable: false,
+        }],
+        input_names: Vec::new(),
+        outputs: vec![CommandOutput { name: "model".to_owned(), path: "model".to_owned(), folder: true }],
+        metrics: Vec::new(),
+        env: BTreeMap::from([("CUDA_VISIBLE_DEVICES".to_owned(), None)]),
+        tools: BTreeMap::from([("python".to_owned(), Some(Digest::of_bytes(b"numpy==2.4.6")))]),
+        threads: 1,
+        isolation: Isolation::Best,
+        replay: ReplayMode::Tolerance { rtol: 1e-4f64.to_bits(), atol: 0 },
+        timeout_ns: Some(1_000_000_000),
+    };
+    let task = |id: &str, code: Code, after: &[&str]| TaskSpec {
         id: TaskId(id.to_owned()),
         stage: id.to_owned(),
-        native: Native { kind: "train".to_owned(), version: 1 },
+        code,
         params: BTreeMap::from([("epochs".to_owned(), ParamValue::Int(3))]),
         inputs: Vec::new(),
         after: after.iter().map(|id| TaskId((*id).to_owned())).collect(),
         lane: None,
+        retries: 0,
         cost: 2,
         outputs: vec!["model".to_owned()],
     };
@@ -56,7 +77,10 @@ pub fn plan() -> Plan {
         on_failure: OnFailure::Stop,
         numerics: 1,
         data: Vec::new(),
-        tasks: vec![task("first", &[]), task("second", &["first"])],
+        tasks: vec![
+            task("first", Code::Native(Native { kind: "train".to_owned(), version: 1 }), &[]),
+            task("second", Code::Command(Box::new(command)), &["first"]),
+        ],
         policy: BTreeMap::from([("gates".to_owned(), vec![0; 8])]),
     };
     Plan::new(spec).expect("the plan is valid")

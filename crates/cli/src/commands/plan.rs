@@ -23,7 +23,7 @@ pub(super) fn execute(app: &App, args: &Plan) -> Result<Exit, Failure> {
                 .map(|t| {
                     json!({
                         "task": t.spec.id.0, "stage": t.spec.stage, "sequence": t.sequence,
-                        "code": format!("{} v{}", t.spec.native.kind, t.spec.native.version),
+                        "code": t.spec.code.to_string(),
                         "lane": spec.lanes[t.slot.lane as usize], "tick": t.slot.tick, "cost": t.spec.cost,
                         "inputs": inputs(t.spec), "outputs": t.spec.outputs,
                     })

@@ -34,7 +34,7 @@ impl Runner for Toy {
         self.running.fetch_sub(1, Ordering::SeqCst);
         let id = task.spec.id.0.as_str();
         if self.fail.contains(&id) {
-            return Err(TaskError::Failed { message: "told to".to_owned() });
+            return Err(TaskError::Failed { how: Failure::Refused, message: "told to".to_owned() });
         }
         if self.infrastructure == Some(id) {
             return Err(TaskError::Infrastructure { message: "told to".to_owned() });
@@ -56,7 +56,7 @@ fn outcomes(execution: &Execution) -> Vec<String> {
         .iter()
         .map(|e| match &e.outcome {
             Outcome::Done { .. } => format!("{} done", e.task),
-            Outcome::Failed => format!("{} failed", e.task),
+            Outcome::Failed { .. } => format!("{} failed", e.task),
             Outcome::Skipped { cause } => format!("{} skipped by {cause}", e.task),
         })
         .collect()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bitproof_core_ledger::objects::{ObjectId, Objects};
-use bitproof_scheduler::{self as scheduler, DataInput, InputSource, Plan, PlanSpec, TaskId, TaskSpec};
+use bitproof_scheduler::{self as scheduler, Code, DataInput, InputSource, Plan, PlanSpec, TaskId, TaskSpec};
 
 use super::{policy_of, WorkflowError};
 use crate::data::DataFiles;
@@ -87,7 +87,7 @@ pub fn prepare(request: &RunRequest) -> Result<Prepared, WorkflowError> {
         let (path, bytes) = read_data(request, &pipeline, name, input)?;
         let digest = ObjectId::of_bytes(&bytes);
         check_pin(&pipeline, &path, input, &digest)?;
-        inputs.push(DataInput { name: name.clone(), digest, bytes: bytes.len() as u64 });
+        inputs.push(DataInput { name: name.clone(), digest, bytes: bytes.len() as u64, folder: false });
         if input.store || bytes.len() as u64 <= KEPT_DATA_BYTES {
             kept.push(digest);
         }
@@ -210,13 +210,14 @@ fn task(stage: &Stage) -> TaskSpec {
     TaskSpec {
         id: TaskId(stage.name.clone()),
         stage: stage.name.clone(),
-        native: stages::native(stage.params.kind()),
+        code: Code::Native(stages::native(stage.params.kind())),
         params: stage.params.canonical(),
         inputs: stage.inputs.iter().map(input).collect(),
         after: stage.after.iter().map(|name| TaskId(name.clone())).collect(),
         outputs: stage.params.outputs().iter().map(|&name| name.to_owned()).collect(),
         cost: stage.cost,
         lane: stage.lane,
+        retries: 0,
     }
 }
 

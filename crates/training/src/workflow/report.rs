@@ -132,7 +132,7 @@ impl RunReport {
                     Outcome::Done { .. } => cached_from
                         .get(&task)
                         .map_or(TaskState::Executed, |run| TaskState::Cached(run.clone())),
-                    Outcome::Failed => TaskState::Failed(failure(&task)),
+                    Outcome::Failed { .. } => TaskState::Failed(failure(&task)),
                     Outcome::Skipped { cause } => TaskState::Skipped(cause.to_string()),
                 };
                 TaskReport {

@@ -10,7 +10,7 @@ use bitproof_core_ledger::Store;
 use bitproof_kernels::with_threads;
 use bitproof_scheduler::cache::{Cache, CachedAction};
 use bitproof_scheduler::dispatch::{Outputs, Runner, TaskError};
-use bitproof_scheduler::ledger::{Entry, LedgerView, Outcome};
+use bitproof_scheduler::ledger::{Entry, Failure, LedgerView, Outcome};
 use bitproof_scheduler::{ActionDigest, PlannedTask};
 use bitproof_telemetry::{write_jsonl, Collector};
 
@@ -213,7 +213,7 @@ pub fn execute_task(
     });
     outcome.map_err(|error| match error {
         StageError::UnknownCode { .. } => TaskError::Infrastructure { message: error.to_string() },
-        _ => TaskError::Failed { message: error.to_string() },
+        _ => TaskError::Failed { how: Failure::Refused, message: error.to_string() },
     })
 }
 

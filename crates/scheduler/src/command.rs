@@ -1,0 +1,5 @@
+//! Commands: programs that are not ours, as tasks.
+
+mod spec;
+
+pub use spec::{CodeFile, CommandOutput, CommandSpec, Isolation, ReplayMode};
