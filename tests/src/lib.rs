@@ -3,7 +3,6 @@
 pub mod decoders;
 pub mod vectors;
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -142,13 +141,9 @@ impl Project {
     /// A request for its pipeline, with keys changed.
     pub fn request(&self, overrides: &[(&str, &str)]) -> RunRequest {
         RunRequest {
-            pipeline_path: self.path().join("bitproof.toml"),
             overrides: overrides.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            data: BTreeMap::new(),
             workers: 2,
-            threads: 1,
-            read_cache: true,
-            name: None,
+            ..RunRequest::new(self.path().join("bitproof.toml"))
         }
     }
 

@@ -132,9 +132,15 @@ pub(crate) struct Pipeline {
     /// Change a key: `pipeline.seed=7`, or `STAGE.KEY=VALUE` for a key of a stage's `with`.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) overrides: Vec<(String, String)>,
+    /// Only this stage, or this task of a matrix, with what it needs.
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) stage: Option<String>,
     /// Supply a data input from elsewhere. Its path is recorded nowhere.
     #[arg(long = "data", value_name = "NAME=PATH", value_parser = key_value)]
     pub(crate) data: Vec<(String, String)>,
+    /// Supply a tool from elsewhere. Its path is recorded nowhere.
+    #[arg(long = "tool", value_name = "NAME=PATH", value_parser = key_value)]
+    pub(crate) tools: Vec<(String, String)>,
 }
 
 /// How much of the machine is used. It changes no recorded byte.
@@ -172,9 +178,24 @@ pub(crate) struct Run {
     /// Execute every stage, also those whose result is known.
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Execute this stage, also when its result is known.
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) force: Vec<String>,
+    /// Hash every file again, also those that seem unchanged.
+    #[arg(long)]
+    pub(crate) paranoid: bool,
+    /// What carries the lanes.
+    #[arg(long, value_enum, default_value_t = Engine::Local)]
+    pub(crate) engine: Engine,
     /// Name the run; the pipeline's name otherwise. A number is appended.
     #[arg(long)]
     pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    /// Threads of this process.
+    Local,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,7 @@
 //! What every command shares: where things are, what is logged, how answers are printed.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -85,6 +87,14 @@ pub(crate) struct App {
 #[expect(clippy::disallowed_methods, reason = "the one place where the command reads its environment")]
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Every variable whose name and value are UTF-8: commands may be declared to read some.
+#[expect(clippy::disallowed_methods, reason = "the one place where the command reads its environment")]
+pub(crate) fn variables() -> BTreeMap<String, String> {
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    std::env::vars_os().filter_map(text).collect()
 }
 
 impl App {

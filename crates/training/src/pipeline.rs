@@ -6,10 +6,14 @@ use std::fmt;
 use bitproof_experiment_graph::Gate;
 
 mod check;
+mod command;
+mod matrix;
 mod node;
 mod params;
 mod parse;
+mod stage;
 
+pub use command::CommandParams;
 pub use params::{
     DatasetParams, LabelColumn, OptimizerParams, PackageParams, ParamError, Params, TrainParams, MAX_BATCH,
     MAX_EPOCHS, MAX_HIDDEN_LAYERS, MAX_HIDDEN_WIDTH,
@@ -86,7 +90,7 @@ pub enum OnFailure {
 /// A named data input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataInput {
-    /// Its path, relative to the pipeline file, `/`-separated.
+    /// The path of a file or a folder, relative to the pipeline file, `/`-separated.
     pub path: String,
     /// The digest that it must have, as 64 hex digits, and where that stands.
     pub blake3: Option<(String, Place)>,
@@ -101,28 +105,45 @@ pub struct DataInput {
 pub enum InputRef {
     /// A data input.
     Data(String),
-    /// An output of another stage.
+    /// An output of another task.
     Output {
-        /// The stage.
+        /// The task.
         stage: String,
         /// The output.
         output: String,
     },
 }
 
-/// A stage.
+/// A tool that commands run with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tool {
+    /// The path of a virtual environment or a program, relative to the pipeline file.
+    pub path: String,
+    /// The file that pins what is in it, and where that stands.
+    pub lock: Option<(String, Place)>,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// A task: a stage, or one combination of a matrix.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stage {
-    /// Its name.
+    /// Its name: the stage's, and after `@` its values of the matrix.
     pub name: String,
+    /// The stage that it is a task of.
+    pub family: String,
     /// Its inputs, in order.
     pub inputs: Vec<InputRef>,
+    /// For a command, what it calls each input.
+    pub input_names: Vec<String>,
     /// Stages that must end before it, besides those it takes inputs from.
     pub after: Vec<String>,
     /// Its planned duration.
     pub cost: u64,
     /// The lane it is pinned to.
     pub lane: Option<u32>,
+    /// How often it is tried again after a failure that is not its own.
+    pub retries: u32,
     /// What it runs, with its parameters.
     pub params: Params,
     /// Where it stands.
@@ -157,7 +178,9 @@ pub struct Pipeline {
     pub on_failure: OnFailure,
     /// Data inputs by name.
     pub data: BTreeMap<String, DataInput>,
-    /// Stages in the order of the file.
+    /// Tools by name.
+    pub tools: BTreeMap<String, Tool>,
+    /// Tasks in the order of the file.
     pub stages: Vec<Stage>,
     /// Gates in the order of the file.
     pub gates: Vec<Gate>,

@@ -121,7 +121,7 @@ fn outputs<const N: usize>(named: [(&str, Vec<u8>); N]) -> StageOutputs {
 fn metrics<const N: usize>(task: &TaskSpec, step: u64, values: [(&str, f64); N]) -> MetricSet {
     let mut set = MetricSet::default();
     for (key, value) in values {
-        set.push(&format!("{}/{key}", task.stage), step, value);
+        set.push(&format!("{}/{key}", task.id), step, value);
     }
     set
 }

@@ -1,4 +1,5 @@
-//! Keys of random streams: derived from the run's seed, the task and the purpose, so that no two uses share a stream.
+//! Keys of random streams: derived from the run's seed, the stage and the purpose, so that no two uses share a stream. The
+//! tasks of a matrix share theirs: they differ by what the matrix says, and by nothing else.
 
 use bincode::Encode;
 use bitproof_core_ledger::digest::{Digest, StreamKind};
@@ -19,8 +20,8 @@ pub enum Purpose {
 }
 
 /// The key of the stream for a purpose: the first eight bytes of a derived digest.
-pub fn stream_key(seed: u64, task: &str, purpose: Purpose) -> StreamKey {
-    let digest = Digest::<StreamKind>::of(&(seed, task, purpose));
+pub fn stream_key(seed: u64, stage: &str, purpose: Purpose) -> StreamKey {
+    let digest = Digest::<StreamKind>::of(&(seed, stage, purpose));
     StreamKey::from_bytes(*digest.as_bytes().first_chunk().expect("a digest has 32 bytes"))
 }
 

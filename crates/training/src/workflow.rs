@@ -31,7 +31,7 @@ mod report;
 mod worker;
 
 pub use error::{FailureKind, WorkflowError};
-pub use prepare::{prepare, Prepared, RunRequest};
+pub use prepare::{prepare, prepare_pipeline, Prepared, RunRequest};
 pub use report::{RunReport, RunStatus, TaskReport, TaskState};
 pub use worker::execute_task;
 
@@ -308,8 +308,10 @@ pub fn closure(folder: &RunFolder, entries: &[Entry], objects: &Objects) -> BTre
         Outcome::Done { outputs } => Some(outputs.iter().map(|(_, id)| *id)),
         _ => None,
     });
-    let data = folder.plan.spec().data.iter().map(|d| d.digest).filter(|id| objects.contains(id));
-    outputs.flatten().chain(data).collect()
+    let spec = folder.plan.spec();
+    let commands = spec.tasks.iter().filter_map(|task| task.code.command());
+    let named = spec.data.iter().map(|d| d.digest).chain(commands.flat_map(|command| command.contents()));
+    outputs.flatten().chain(named.filter(|id| objects.contains(id))).collect()
 }
 
 /// The policy that a plan binds besides its tasks, in canonical bytes.

@@ -8,13 +8,21 @@ use bitproof_training::workflow::{self, prepare, RunReport, RunRequest, RunStatu
 use serde_json::{json, Value};
 
 use super::gate::{gate_json, gate_table};
-use crate::args::{Effort, Pipeline, Run};
-use crate::context::App;
+use crate::args::{Effort, Engine, Pipeline, Run};
+use crate::context::{self, App};
 use crate::exit::{Exit, Failure};
 use crate::output::{bytes_amount, bytes_delta, duration, table, Paint};
 
 pub(super) fn execute(app: &App, args: &Run) -> Result<Exit, Failure> {
-    let request = request(&args.pipeline, &args.effort, !args.no_cache, args.name.clone())?;
+    let request = RunRequest {
+        read_cache: !args.no_cache,
+        forced: args.force.iter().cloned().collect(),
+        paranoid: args.paranoid,
+        name: args.name.as_deref().map(run_name).transpose()?,
+        ..request(&args.pipeline, &args.effort)
+    };
+    // There is one, and saying so is no error.
+    let Engine::Local = args.engine;
     let prepared = prepare(&request)?;
     let keys = app.keys()?;
     let around = app.surroundings(app.store_for(&request.pipeline_path)?, &keys);
@@ -27,34 +35,33 @@ pub(super) fn execute(app: &App, args: &Run) -> Result<Exit, Failure> {
     })
 }
 
-/// What the arguments ask for.
-pub(super) fn request(
-    pipeline: &Pipeline,
-    effort: &Effort,
-    read_cache: bool,
-    name: Option<String>,
-) -> Result<RunRequest, Failure> {
-    if let Some(name) = &name {
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
-        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) || name.starts_with(['.', '-']) {
-            let hint = "up to 64 of a-z 0-9 . _ -, beginning with a letter or digit";
-            return Err(Failure::usage(format!("--name {name:?} cannot name a run\n  hint: {hint}")));
-        }
+/// A name for a run, if it can be one.
+fn run_name(name: &str) -> Result<String, Failure> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) || name.starts_with(['.', '-']) {
+        let hint = "up to 64 of a-z 0-9 . _ -, beginning with a letter or digit";
+        return Err(Failure::usage(format!("--name {name:?} cannot name a run\n  hint: {hint}")));
     }
-    let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    Ok(RunRequest {
-        pipeline_path: pipeline.pipeline.clone(),
-        overrides: pipeline.overrides.clone(),
-        data: data_files(&pipeline.data),
-        workers: effort.workers.unwrap_or(processors).get(),
-        threads: effort.threads.unwrap_or(processors).get(),
-        read_cache,
-        name,
-    })
+    Ok(name.to_owned())
 }
 
-pub(super) fn data_files(data: &[(String, String)]) -> BTreeMap<String, PathBuf> {
-    data.iter().map(|(name, path)| (name.clone(), PathBuf::from(path))).collect()
+/// What the arguments that every command on a pipeline has ask for.
+pub(super) fn request(pipeline: &Pipeline, effort: &Effort) -> RunRequest {
+    let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    RunRequest {
+        overrides: pipeline.overrides.clone(),
+        data: paths(&pipeline.data),
+        tools: paths(&pipeline.tools),
+        environment: context::variables(),
+        stage: pipeline.stage.clone(),
+        workers: effort.workers.unwrap_or(processors).get(),
+        threads: effort.threads.unwrap_or(processors).get(),
+        ..RunRequest::new(&pipeline.pipeline)
+    }
+}
+
+fn paths(named: &[(String, String)]) -> BTreeMap<String, PathBuf> {
+    named.iter().map(|(name, path)| (name.clone(), PathBuf::from(path))).collect()
 }
 
 fn count(report: &RunReport, wanted: impl Fn(&TaskState) -> bool) -> usize {

@@ -33,6 +33,13 @@ pub struct CommandSpec {
     pub timeout_ns: Option<u64>,
 }
 
+impl CommandSpec {
+    /// The content of its code and of its tools' lock files.
+    pub fn contents(&self) -> impl Iterator<Item = ObjectId> + '_ {
+        self.code.iter().map(|file| file.content).chain(self.tools.values().copied().flatten())
+    }
+}
+
 /// A file of code, by content.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub struct CodeFile {

@@ -3,70 +3,83 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::{nearest_hint, Reporter};
-use super::{InputRef, Params, Pipeline, PipelineError, Stage};
+use super::stage::{Family, FamilyCode, Input, Source};
+use super::{DataInput, InputRef, Params, PipelineError, Stage, Tool};
 
-/// Every stage has a name of its own.
-pub(super) fn check_names(r: Reporter<'_>, stages: &[Stage]) -> Result<(), PipelineError> {
-    let mut seen = BTreeSet::new();
-    for stage in stages {
-        if stage.name == "data" || stage.name == "pipeline" {
-            let message = format!("a stage cannot be named {:?}", stage.name);
-            return Err(r.error(
-                &stage.place,
-                message,
-                "choose another name; this one has a meaning of its own",
-            ));
+type ByName<'a> = BTreeMap<&'a str, &'a Family<'a>>;
+
+/// Every stage has a name of its own, refers to what there is, and waits for none that waits for it.
+pub(super) fn check_families(
+    r: Reporter<'_>,
+    families: &[Family<'_>],
+    data: &BTreeMap<String, DataInput>,
+    tools: &BTreeMap<String, Tool>,
+) -> Result<(), PipelineError> {
+    check_names(r, families)?;
+    let by_name: ByName<'_> = families.iter().map(|f| (f.name.as_str(), f)).collect();
+    for family in families {
+        for input in &family.inputs {
+            check_input(r, data, &by_name, family, input)?;
         }
-        if !seen.insert(&stage.name) {
-            let message = format!("there are two stages named {:?}", stage.name);
-            return Err(r.error(&stage.place, message, "give each stage its own name"));
+        if let Some((unknown, place)) = family.after.iter().find(|(n, _)| !by_name.contains_key(n.as_str())) {
+            let message = format!("stage {:?} comes after {unknown:?}, which does not exist", family.name);
+            let known: Vec<&str> = by_name.keys().copied().collect();
+            return Err(r.error(place, message, nearest_hint(unknown, &known)));
+        }
+        let FamilyCode::Command(table) = &family.code else { continue };
+        if let Some(unknown) = table.tools().iter().find(|name| !tools.contains_key(*name)) {
+            let message =
+                format!("stage {:?} runs with the tool {unknown:?}, which does not exist", family.name);
+            let known: Vec<&str> = tools.keys().map(String::as_str).collect();
+            let hint = match known.as_slice() {
+                [] => format!("add [tools.{unknown}] with its path"),
+                known => nearest_hint(unknown, known),
+            };
+            return Err(r.error(&family.place, message, hint));
         }
     }
-    Ok(())
+    check_cycles(r, families, &by_name)
 }
 
-pub(super) fn check(r: Reporter<'_>, pipeline: &Pipeline) -> Result<(), PipelineError> {
-    let by_name: BTreeMap<&str, &Stage> = pipeline.stages.iter().map(|s| (s.name.as_str(), s)).collect();
-    for stage in &pipeline.stages {
-        for input in &stage.inputs {
-            check_input(r, pipeline, &by_name, stage, input)?;
+fn check_names(r: Reporter<'_>, families: &[Family<'_>]) -> Result<(), PipelineError> {
+    let mut seen = BTreeSet::new();
+    for family in families {
+        if family.name == "data" || family.name == "pipeline" {
+            let message = format!("a stage cannot be named {:?}", family.name);
+            let hint = "choose another name; this one has a meaning of its own";
+            return Err(r.error(&family.place, message, hint));
         }
-        if let Some(unknown) = stage.after.iter().find(|name| !by_name.contains_key(name.as_str())) {
-            let message = format!("stage {:?} comes after {unknown:?}, which does not exist", stage.name);
-            let known: Vec<&str> = by_name.keys().copied().collect();
-            return Err(r.error(&stage.place, message, nearest_hint(unknown, &known)));
+        if !seen.insert(&family.name) {
+            let message = format!("there are two stages named {:?}", family.name);
+            return Err(r.error(&family.place, message, "give each stage its own name"));
         }
-    }
-    check_cycles(r, pipeline, &by_name)?;
-    for stage in &pipeline.stages {
-        check_kinds(r, &by_name, stage)?;
     }
     Ok(())
 }
 
 fn check_input(
     r: Reporter<'_>,
-    pipeline: &Pipeline,
-    by_name: &BTreeMap<&str, &Stage>,
-    stage: &Stage,
-    input: &InputRef,
+    data: &BTreeMap<String, DataInput>,
+    by_name: &ByName<'_>,
+    family: &Family<'_>,
+    input: &Input,
 ) -> Result<(), PipelineError> {
     let unknown = |what: String, wrong: &str, known: Vec<&str>| {
-        let message = format!("stage {:?} takes {what}, which does not exist", stage.name);
-        Err(r.error(&stage.place, message, nearest_hint(wrong, &known)))
+        let message = format!("stage {:?} takes {what}, which does not exist", family.name);
+        Err(r.error(&input.place, message, nearest_hint(wrong, &known)))
     };
-    match input {
-        InputRef::Data(name) if !pipeline.data.contains_key(name) => {
-            unknown(format!("data:{name}"), name, pipeline.data.keys().map(String::as_str).collect())
+    match &input.source {
+        Source::Data(name) if !data.contains_key(name) => {
+            unknown(format!("data:{name}"), name, data.keys().map(String::as_str).collect())
         }
-        InputRef::Data(_) => Ok(()),
-        InputRef::Output { stage: from, output } => match by_name.get(from.as_str()) {
+        Source::Data(_) => Ok(()),
+        Source::Output { stage: from, output, .. } => match by_name.get(from.as_str()) {
             None => unknown(format!("{from}:{output}"), from, by_name.keys().copied().collect()),
-            Some(source) if !source.params.outputs().contains(&output.as_str()) => {
+            Some(source) if !source.outputs().contains(&output.as_str()) => {
                 let message =
-                    format!("stage {:?} takes {from}:{output}, but {from} has no such output", stage.name);
-                let hint = nearest_hint(output, source.params.outputs());
-                Err(r.error(&stage.place, message, hint))
+                    format!("stage {:?} takes {from}:{output}, but {from} has no such output", family.name);
+                let hint = nearest_hint(output, &source.outputs());
+                Err(r.error(&input.place, message, hint))
             }
             Some(_) => Ok(()),
         },
@@ -74,13 +87,9 @@ fn check_input(
 }
 
 /// Walks the stages in depth; a stage that is met while it is open closes a cycle.
-fn check_cycles(
-    r: Reporter<'_>,
-    pipeline: &Pipeline,
-    by_name: &BTreeMap<&str, &Stage>,
-) -> Result<(), PipelineError> {
+fn check_cycles(r: Reporter<'_>, families: &[Family<'_>], by_name: &ByName<'_>) -> Result<(), PipelineError> {
     let mut done: BTreeMap<&str, bool> = BTreeMap::new();
-    for start in &pipeline.stages {
+    for start in families {
         if done.contains_key(start.name.as_str()) {
             continue;
         }
@@ -113,25 +122,30 @@ fn check_cycles(
     Ok(())
 }
 
-fn sources(stage: &Stage) -> Vec<&str> {
-    let inputs = stage.inputs.iter().filter_map(|input| match input {
-        InputRef::Output { stage, .. } => Some(stage.as_str()),
-        InputRef::Data(_) => None,
+fn sources<'a>(family: &'a Family<'_>) -> Vec<&'a str> {
+    let inputs = family.inputs.iter().filter_map(|input| match &input.source {
+        Source::Output { stage, .. } => Some(stage.as_str()),
+        Source::Data(_) => None,
     });
-    inputs.chain(stage.after.iter().map(String::as_str)).collect()
+    inputs.chain(family.after.iter().map(|(name, _)| name.as_str())).collect()
 }
 
 /// Each kind of stage takes certain inputs.
-fn check_kinds(
-    r: Reporter<'_>,
-    by_name: &BTreeMap<&str, &Stage>,
-    stage: &Stage,
-) -> Result<(), PipelineError> {
-    let part = |input: &InputRef, parts: &[&str]| is_output(by_name, input, "dataset", parts);
-    let model = |input: &InputRef| is_output(by_name, input, "train", &["model"]);
+pub(super) fn check_kinds(r: Reporter<'_>, stages: &[Stage]) -> Result<(), PipelineError> {
+    let by_name: BTreeMap<&str, &Stage> = stages.iter().map(|s| (s.name.as_str(), s)).collect();
+    stages.iter().try_for_each(|stage| check_kind(r, &by_name, stage))
+}
+
+fn check_kind(r: Reporter<'_>, by_name: &BTreeMap<&str, &Stage>, stage: &Stage) -> Result<(), PipelineError> {
+    let command = |input: &InputRef| is_command(by_name, input);
+    let part =
+        |input: &InputRef, parts: &[&str]| command(input) || is_output(by_name, input, "dataset", parts);
+    let model = |input: &InputRef| command(input) || is_output(by_name, input, "train", &["model"]);
     let (fits, wanted) = match (&stage.params, stage.inputs.as_slice()) {
+        (Params::Command(_), _) => return Ok(()),
         (Params::Dataset(_), inputs) => {
-            (matches!(inputs, [InputRef::Data(_)]), "one data input, like [\"data:digits\"]")
+            let fits = matches!(inputs, [input] if matches!(input, InputRef::Data(_)) || command(input));
+            (fits, "one data input, like [\"data:digits\"], or a command's output")
         }
         (Params::Train(_), inputs) => {
             let fits = match inputs {
@@ -150,7 +164,8 @@ fn check_kinds(
         }
         (Params::Package(_), inputs) => {
             let metrics = |input: &InputRef| {
-                ["train", "evaluate"].iter().any(|kind| is_output(by_name, input, kind, &["metrics"]))
+                let measures = |kind: &&str| is_output(by_name, input, kind, &["metrics"]);
+                ["train", "evaluate", "command"].iter().any(measures)
             };
             let fits =
                 inputs.split_first().is_some_and(|(first, rest)| model(first) && rest.iter().all(metrics));
@@ -162,6 +177,15 @@ fn check_kinds(
     }
     let message = format!("stage {:?} ({}) cannot work with these inputs", stage.name, stage.params.kind());
     Err(r.error(&stage.place, message, format!("it takes {wanted}")))
+}
+
+/// Whether it is a file that a command makes. What is in it shows when it is there.
+fn is_command(by_name: &BTreeMap<&str, &Stage>, input: &InputRef) -> bool {
+    let InputRef::Output { stage, output } = input else { return false };
+    by_name.get(stage.as_str()).is_some_and(|s| match &s.params {
+        Params::Command(command) => command.outputs.iter().any(|o| o.name == *output && !o.folder),
+        _ => false,
+    })
 }
 
 fn is_output(by_name: &BTreeMap<&str, &Stage>, input: &InputRef, kind: &str, outputs: &[&str]) -> bool {

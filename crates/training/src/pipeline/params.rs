@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bitproof_scheduler::ParamValue;
 
+use super::command::CommandParams;
 use super::node::{nearest_hint, Entry, Keys, Node, Reporter, Value};
 use super::{PipelineError, Place};
 use crate::data::CsvOptions;
@@ -110,6 +111,8 @@ pub enum Params {
     Evaluate,
     /// A model is packaged.
     Package(PackageParams),
+    /// A program runs.
+    Command(Box<CommandParams>),
 }
 
 /// The kinds of stages with their outputs, sorted.
@@ -140,12 +143,18 @@ impl Params {
             Self::Train(_) => KINDS[1].0,
             Self::Evaluate => KINDS[2].0,
             Self::Package(_) => KINDS[3].0,
+            Self::Command(_) => "command",
         }
     }
 
     /// The names of its outputs, sorted.
-    pub fn outputs(&self) -> &'static [&'static str] {
-        KINDS.iter().find(|(kind, _)| *kind == self.kind()).map_or(&[], |(_, outputs)| outputs)
+    pub fn outputs(&self) -> Vec<&str> {
+        match self {
+            Self::Command(command) => command.output_names(),
+            native => {
+                KINDS.iter().find(|(kind, _)| *kind == native.kind()).map_or(Vec::new(), |(_, o)| o.to_vec())
+            }
+        }
     }
 
     /// Every parameter by name, defaults filled in.
@@ -188,6 +197,7 @@ impl Params {
             }
             Self::Evaluate => vec![],
             Self::Package(p) => vec![("card", text(&p.card))],
+            Self::Command(command) => return command.with.clone(),
         };
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }

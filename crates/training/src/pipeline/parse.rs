@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use bitproof_experiment_graph::{Better, Gate, OnMissing, OnNoBaseline, Quantity, Rule};
-use bitproof_scheduler::{MAX_COST, MAX_LANES};
+use bitproof_scheduler::MAX_LANES;
 use toml::de::{DeTable, DeValue};
 
 use super::node::{self, nearest_hint, place_at, Entry, Keys, Node, Reporter, Value};
-use super::params::{self, KINDS};
+use super::stage::Family;
 use super::{
-    check, BudgetSpec, DataInput, InputRef, OnFailure, Pipeline, PipelineError, Place, Stage, MAX_FILE_BYTES,
-    MAX_NAME_BYTES, MAX_STAGES,
+    check, matrix, BudgetSpec, DataInput, OnFailure, Pipeline, PipelineError, Place, Stage, Tool,
+    MAX_FILE_BYTES, MAX_NAME_BYTES, MAX_STAGES,
 };
 
 const START: Place = Place::File { line: 1, column: 1 };
@@ -38,9 +38,7 @@ pub fn parse_with_overrides(
     for (key, value) in overrides {
         apply(reporter, &mut tree, key, value)?;
     }
-    let pipeline = pipeline(reporter, &tree)?;
-    check::check(reporter, &pipeline)?;
-    Ok(pipeline)
+    pipeline(reporter, &tree)
 }
 
 /// Reads the `[[gate]]` tables of a policy file.
@@ -94,6 +92,12 @@ fn apply(reporter: Reporter<'_>, tree: &mut Vec<Entry>, key: &str, value: &str) 
             let message = format!("there is no stage {owner:?}");
             return Err(reporter.error(&place, message, nearest_hint(owner, &known)));
         };
+        // A value that is set takes the place of the axis of that name.
+        if let Some(axes) = stage.iter_mut().find(|e| e.key == "matrix") {
+            if let Value::Table(axes) = &mut axes.node.value {
+                axes.retain(|e| e.key != field);
+            }
+        }
         child_table(stage, "with", &place)
     };
     match entries {
@@ -150,16 +154,26 @@ fn pipeline(r: Reporter<'_>, tree: &[Entry]) -> Result<Pipeline, PipelineError> 
             data.insert(entry.key.clone(), data_input(r, entry)?);
         }
     }
-    let stages =
-        tables(r, keys.optional("stage"), "[[stage]]", |r, place, entries| stage(r, place, entries, &lanes))?;
-    if stages.is_empty() {
+    let mut tools = BTreeMap::new();
+    if let Some(node) = keys.optional("tools") {
+        for entry in r.table(node, "tools")? {
+            check_name(r, &entry.key, &entry.place, "a tool's name")?;
+            tools.insert(entry.key.clone(), tool(r, entry)?);
+        }
+    }
+    let families = tables(r, keys.optional("stage"), "[[stage]]", |r, place, entries| {
+        Family::read(r, place, entries, &lanes)
+    })?;
+    if families.is_empty() {
         return Err(r.error(&START, "the pipeline has no stage", "add a [[stage]]"));
     }
-    if stages.len() > MAX_STAGES {
-        let message = format!("the pipeline has {} stages; the limit is {MAX_STAGES}", stages.len());
+    if families.len() > MAX_STAGES {
+        let message = format!("the pipeline has {} stages; the limit is {MAX_STAGES}", families.len());
         return Err(r.error(&START, message, "use fewer stages"));
     }
-    check::check_names(r, &stages)?;
+    check::check_families(r, &families, &data, &tools)?;
+    let stages = matrix::expand(r, &families)?;
+    check::check_kinds(r, &stages)?;
     let gates = tables(r, keys.optional("gate"), "[[gate]]", |r, place, entries| {
         let gate = gate(r, place, entries)?;
         known_metric_stage(r, place, &gate.metric, &stages)?;
@@ -167,15 +181,26 @@ fn pipeline(r: Reporter<'_>, tree: &[Entry]) -> Result<Pipeline, PipelineError> 
     })?;
     let budgets = tables(r, keys.optional("budget"), "[[budget]]", budget)?;
     keys.finish()?;
-    Ok(Pipeline { source: r.source.to_owned(), name, seed, lanes, on_failure, data, stages, gates, budgets })
+    Ok(Pipeline {
+        source: r.source.to_owned(),
+        name,
+        seed,
+        lanes,
+        on_failure,
+        data,
+        tools,
+        stages,
+        gates,
+        budgets,
+    })
 }
 
 /// Every table of an array of tables.
-fn tables<T>(
-    r: Reporter<'_>,
-    node: Option<&Node>,
+fn tables<'a, T>(
+    r: Reporter<'a>,
+    node: Option<&'a Node>,
     name: &str,
-    read: impl Fn(Reporter<'_>, &Place, &[Entry]) -> Result<T, PipelineError>,
+    read: impl Fn(Reporter<'a>, &'a Place, &'a [Entry]) -> Result<T, PipelineError>,
 ) -> Result<Vec<T>, PipelineError> {
     let Some(node) = node else { return Ok(Vec::new()) };
     let Value::List(items) = &node.value else {
@@ -185,13 +210,18 @@ fn tables<T>(
     items.iter().map(|item| read(r, &item.place, r.table(item, name)?)).collect()
 }
 
-fn name_of(r: Reporter<'_>, node: &Node, what: &str) -> Result<String, PipelineError> {
+pub(super) fn name_of(r: Reporter<'_>, node: &Node, what: &str) -> Result<String, PipelineError> {
     let name = r.text(node, what)?;
     check_name(r, name, &node.place, what)?;
     Ok(name.to_owned())
 }
 
-fn check_name(r: Reporter<'_>, name: &str, place: &Place, what: &str) -> Result<(), PipelineError> {
+pub(super) fn check_name(
+    r: Reporter<'_>,
+    name: &str,
+    place: &Place,
+    what: &str,
+) -> Result<(), PipelineError> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
     let first = name.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     if first && name.len() <= MAX_NAME_BYTES && name.chars().all(plain) {
@@ -225,20 +255,35 @@ fn lanes(r: Reporter<'_>, node: &Node) -> Result<Vec<String>, PipelineError> {
     Ok(names)
 }
 
+/// A path that stays inside the pipeline's folder; `flag` supplies another.
+fn local_path<'n>(r: Reporter<'_>, node: &'n Node, flag: &str) -> Result<&'n str, PipelineError> {
+    let path = r.text(node, "path")?;
+    if bitproof_core_ledger::inventory::is_plain_relative(path.trim_end_matches('/')) {
+        return Ok(path);
+    }
+    let message = format!("path {path:?} does not stay inside the pipeline's folder");
+    let hint =
+        format!("use a path below the pipeline's folder; supply one from elsewhere with {flag} NAME=PATH");
+    Err(r.error(&node.place, message, hint))
+}
+
+fn tool(r: Reporter<'_>, entry: &Entry) -> Result<Tool, PipelineError> {
+    let name = format!("[tools.{}]", entry.key);
+    let keys = Keys::new(r, &entry.place, &name, r.table(&entry.node, &name)?);
+    let path = local_path(r, keys.required("path")?, "--tool")?.to_owned();
+    let lock = keys.optional("lock").map(|n| -> Result<_, PipelineError> {
+        Ok((local_path(r, n, "--tool")?.to_owned(), n.place.clone()))
+    });
+    let tool = Tool { path, lock: lock.transpose()?, place: entry.place.clone() };
+    keys.finish()?;
+    Ok(tool)
+}
+
 fn data_input(r: Reporter<'_>, entry: &Entry) -> Result<DataInput, PipelineError> {
     let name = format!("[data.{}]", entry.key);
     let keys = Keys::new(r, &entry.place, &name, r.table(&entry.node, &name)?);
     let node = keys.required("path")?;
-    let path = r.text(node, "path")?;
-    if !bitproof_core_ledger::inventory::is_plain_relative(path) {
-        let hint =
-            "use a path below the pipeline's folder; supply a file from elsewhere with --data NAME=PATH";
-        return Err(r.error(
-            &node.place,
-            format!("path {path:?} does not stay inside the pipeline's folder"),
-            hint,
-        ));
-    }
+    let path = local_path(r, node, "--data")?;
     let blake3 = keys.optional("blake3").map(|n| -> Result<_, PipelineError> {
         let text = r.text(n, "blake3")?;
         let digest: Result<bitproof_core_ledger::Digest<bitproof_core_ledger::Content>, _> = text.parse();
@@ -250,58 +295,6 @@ fn data_input(r: Reporter<'_>, entry: &Entry) -> Result<DataInput, PipelineError
         DataInput { path: path.to_owned(), blake3: blake3.transpose()?, store, place: node.place.clone() };
     keys.finish()?;
     Ok(input)
-}
-
-fn stage(
-    r: Reporter<'_>,
-    place: &Place,
-    entries: &[Entry],
-    lanes: &[String],
-) -> Result<Stage, PipelineError> {
-    let keys = Keys::new(r, place, "[[stage]]", entries);
-    let name = name_of(r, keys.required("name")?, "a stage's name")?;
-    let uses = keys.required("uses")?;
-    let kind_text = r.text(uses, "uses")?;
-    let Some((kind, _)) = KINDS.iter().find(|(kind, _)| *kind == kind_text) else {
-        let message = format!("there is no built-in stage {kind_text:?}");
-        return Err(r.error(&uses.place, message, params::kind_hint(kind_text)));
-    };
-    let inputs = r.texts(keys.required("inputs")?, "inputs")?;
-    let inputs = inputs.iter().map(|(text, at)| input_ref(r, text, at)).collect::<Result<Vec<_>, _>>()?;
-    let after = keys.optional("after").map_or(Ok(Vec::new()), |n| r.texts(n, "after"))?;
-    let cost = keys.optional("cost").map_or(Ok(1), |n| r.int(n, "cost", 1, MAX_COST as i64))? as u64;
-    let lane = keys.optional("lane").map(|n| lane_index(r, n, lanes)).transpose()?;
-    let params = match keys.optional("with") {
-        Some(node) => params::parse(r, kind, r.table(node, "with")?, &node.place)?,
-        None => params::parse(r, kind, &[], place)?,
-    };
-    keys.finish()?;
-    let after = after.into_iter().map(|(name, _)| name).collect();
-    Ok(Stage { name, inputs, after, cost, lane, params, place: place.clone() })
-}
-
-fn input_ref(r: Reporter<'_>, text: &str, place: &Place) -> Result<InputRef, PipelineError> {
-    match text.split_once(':') {
-        Some(("data", name)) if !name.is_empty() => Ok(InputRef::Data(name.to_owned())),
-        Some((stage, output)) if !stage.is_empty() && !output.is_empty() => {
-            Ok(InputRef::Output { stage: stage.to_owned(), output: output.to_owned() })
-        }
-        _ => {
-            let hint = "write \"data:NAME\" or \"STAGE:OUTPUT\"";
-            Err(r.error(place, format!("{text:?} is not an input"), hint))
-        }
-    }
-}
-
-fn lane_index(r: Reporter<'_>, node: &Node, lanes: &[String]) -> Result<u32, PipelineError> {
-    if let Value::Int(_) = node.value {
-        return Ok(r.int(node, "lane", 0, lanes.len() as i64 - 1)? as u32);
-    }
-    let name = r.text(node, "lane")?;
-    lanes.iter().position(|lane| lane == name).map(|i| i as u32).ok_or_else(|| {
-        let known: Vec<&str> = lanes.iter().map(String::as_str).collect();
-        r.error(&node.place, format!("there is no lane {name:?}"), nearest_hint(name, &known))
-    })
 }
 
 fn gate(r: Reporter<'_>, place: &Place, entries: &[Entry]) -> Result<Gate, PipelineError> {

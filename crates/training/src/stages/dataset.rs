@@ -31,7 +31,7 @@ pub fn check_split(
 }
 
 fn parts(task: &TaskSpec, seed: u64, params: &DatasetParams, table: &Table) -> Result<Split, StageError> {
-    let order = permutation(table.labels.len() as u32, stream_key(seed, &task.id.0, Purpose::Split));
+    let order = permutation(table.labels.len() as u32, stream_key(seed, &task.stage, Purpose::Split));
     let classes = table.classes.len() as u32;
     let (valid, test) = (params.valid_fraction, params.test_fraction);
     Ok(split(&table.labels, classes, valid, test, params.stratify, &order)?)

@@ -29,7 +29,7 @@ pub(super) fn execute(task: &TaskSpec, seed: u64, inputs: &[Vec<u8>]) -> Result<
         }
     };
     let params = TrainParams::from_canonical(&task.params)?;
-    let key = |purpose| stream_key(seed, &task.id.0, purpose);
+    let key = |purpose| stream_key(seed, &task.stage, purpose);
     let hidden: Vec<usize> = params.hidden.iter().map(|&h| h as usize).collect();
     let mut model = Mlp::new(train.features.ncols(), &hidden, train.classes as usize, key(Purpose::Init))?;
     let mut optimizer = Optimizer::new(&params.optimizer, &mut model);

@@ -73,13 +73,23 @@ pub enum WorkflowError {
         /// What to do.
         hint: String,
     },
-    /// A file was supplied for a data input that the pipeline does not have.
-    #[error("--data {name}: the pipeline has no [data.{name}]\n  hint: it has {known}")]
-    UnknownData {
+    /// An option names something that the pipeline does not have.
+    #[error("{flag} {name}: the pipeline has nothing of that name\n  hint: it has {known}")]
+    UnknownName {
+        /// The option.
+        flag: &'static str,
         /// The name.
         name: String,
         /// The names that there are.
         known: String,
+    },
+    /// The file with this machine's paths is not right.
+    #[error("{}: {reason}\n  hint: it may hold the tables [data] and [tools] with NAME = \"PATH\"", path.display())]
+    Local {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and column.
+        reason: String,
     },
     /// A stage cannot work with this data.
     #[error("{place}: {reason}\n  hint: {hint}")]
@@ -134,7 +144,8 @@ impl WorkflowError {
             | Self::Unreadable { .. }
             | Self::Pin { .. }
             | Self::Data { .. }
-            | Self::UnknownData { .. }
+            | Self::UnknownName { .. }
+            | Self::Local { .. }
             | Self::Stage { .. }
             | Self::Plan(_)
             | Self::Judge(JudgeError::Budget { .. }) => FailureKind::Usage,

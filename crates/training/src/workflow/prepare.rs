@@ -1,10 +1,15 @@
 //! Everything that is checked before anything is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use bitproof_core_ledger::objects::{ObjectId, Objects};
-use bitproof_scheduler::{self as scheduler, Code, DataInput, InputSource, Plan, PlanSpec, TaskId, TaskSpec};
+use bitproof_scheduler::command::CommandSpec;
+use bitproof_scheduler::{self as scheduler, Code, InputSource, Plan, PlanSpec, TaskId, TaskSpec};
+
+mod code;
+mod local;
+mod sources;
 
 use super::{policy_of, WorkflowError};
 use crate::data::DataFiles;
@@ -12,11 +17,8 @@ use crate::judge::BudgetPolicy;
 use crate::models::{Mlp, MAX_PARAMETERS};
 use crate::pipeline::{self, BudgetSpec, InputRef, OnFailure, Params, Pipeline, Stage};
 use crate::stages;
-
-/// The most bytes of a data file.
-const MAX_DATA_BYTES: u64 = 1 << 32;
-/// Data files up to this size are kept as objects, so that a replay elsewhere has them.
-const KEPT_DATA_BYTES: u64 = 64 << 20;
+use local::Local;
+use sources::Sources;
 
 /// What is to be run, and with how much of the machine.
 #[derive(Debug, Clone)]
@@ -27,14 +29,44 @@ pub struct RunRequest {
     pub overrides: Vec<(String, String)>,
     /// Data inputs that are supplied from elsewhere.
     pub data: BTreeMap<String, PathBuf>,
+    /// Tools that are supplied from elsewhere.
+    pub tools: BTreeMap<String, PathBuf>,
+    /// The variables of the environment that commands may be declared to read.
+    pub environment: BTreeMap<String, String>,
+    /// The stage that is wanted, with what it needs; `None` for all.
+    pub stage: Option<String>,
+    /// Stages whose results are not taken from the cache.
+    pub forced: BTreeSet<String>,
     /// How many workers carry the lanes.
     pub workers: usize,
     /// How many threads a task computes with.
     pub threads: usize,
     /// Whether results may be taken from the cache.
     pub read_cache: bool,
+    /// Whether a file that seems unchanged is hashed all the same.
+    pub paranoid: bool,
     /// What the run is named, instead of the pipeline's name.
     pub name: Option<String>,
+}
+
+impl RunRequest {
+    /// All of a pipeline file as it stands, with one worker and one thread, and with the cache.
+    pub fn new(pipeline_path: impl Into<PathBuf>) -> Self {
+        Self {
+            pipeline_path: pipeline_path.into(),
+            overrides: Vec::new(),
+            data: BTreeMap::new(),
+            tools: BTreeMap::new(),
+            environment: BTreeMap::new(),
+            stage: None,
+            forced: BTreeSet::new(),
+            workers: 1,
+            threads: 1,
+            read_cache: true,
+            paranoid: false,
+            name: None,
+        }
+    }
 }
 
 /// A pipeline that was checked, with its data and its plan.
@@ -45,13 +77,19 @@ pub struct Prepared {
     /// Its plan.
     pub plan: Plan,
     data: DataFiles,
+    tools: BTreeMap<String, PathBuf>,
     kept: Vec<ObjectId>,
 }
 
 impl Prepared {
-    /// Where every data input lies.
+    /// Where every data input and every file of code lies.
     pub fn data_files(&self) -> &DataFiles {
         &self.data
+    }
+
+    /// Where every tool lies.
+    pub fn tools(&self) -> &BTreeMap<String, PathBuf> {
+        &self.tools
     }
 
     pub(super) fn keep_data(&self, objects: &Objects) -> Result<(), WorkflowError> {
@@ -62,7 +100,7 @@ impl Prepared {
     }
 }
 
-/// Reads and checks a pipeline with all its data, and plans it. Writes nothing.
+/// Reads and checks a pipeline file with all its data and code, and plans it. Writes nothing.
 ///
 /// # Errors
 /// [`WorkflowError`] of the kind `Usage` for anything that is wrong with the pipeline or the data.
@@ -76,24 +114,29 @@ pub fn prepare(request: &RunRequest) -> Result<Prepared, WorkflowError> {
         hint: "name a pipeline file, or make a project with `bitproof init DIR`".to_owned(),
     })?;
     let pipeline = pipeline::parse_with_overrides(&path.display().to_string(), &text, &request.overrides)?;
-    if let Some(name) = request.data.keys().find(|name| !pipeline.data.contains_key(*name)) {
-        let known: Vec<&str> = pipeline.data.keys().map(String::as_str).collect();
-        return Err(WorkflowError::UnknownData { name: name.clone(), known: known.join(", ") });
-    }
-    let mut data = DataFiles::default();
-    let mut kept = Vec::new();
-    let mut inputs = Vec::new();
-    for (name, input) in &pipeline.data {
-        let (path, bytes) = read_data(request, &pipeline, name, input)?;
-        let digest = ObjectId::of_bytes(&bytes);
-        check_pin(&pipeline, &path, input, &digest)?;
-        inputs.push(DataInput { name: name.clone(), digest, bytes: bytes.len() as u64, folder: false });
-        if input.store || bytes.len() as u64 <= KEPT_DATA_BYTES {
-            kept.push(digest);
-        }
-        check_datasets(&pipeline, name, &path, &bytes)?;
-        data.insert(digest, path);
-    }
+    prepare_pipeline(request, pipeline)
+}
+
+/// As [`prepare`], of a pipeline that was read or made otherwise; paths are relative to the folder of the request's file.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_pipeline(request: &RunRequest, mut pipeline: Pipeline) -> Result<Prepared, WorkflowError> {
+    let folder = request.pipeline_path.parent().unwrap_or(Path::new(""));
+    let local = Local::read(folder)?;
+    only_needed(&mut pipeline, request)?;
+    let mut sources = Sources::new(folder, &pipeline, &local, request)?;
+    let data = sources.data(&check_datasets)?;
+    let tools = sources.tools()?;
+    let tasks = pipeline.stages.iter().map(|stage| {
+        let code = match &stage.params {
+            Params::Command(_) => Code::Command(Box::new(command(&mut sources, stage)?)),
+            native => Code::Native(stages::native(native.kind())),
+        };
+        Ok(task(stage, code))
+    });
+    let tasks = tasks.collect::<Result<Vec<_>, WorkflowError>>()?;
+    let Sources { files, kept, .. } = sources;
     let plan = Plan::new(PlanSpec {
         pipeline: pipeline.name.clone(),
         seed: pipeline.seed,
@@ -103,60 +146,69 @@ pub fn prepare(request: &RunRequest) -> Result<Prepared, WorkflowError> {
             OnFailure::Continue => scheduler::OnFailure::Continue,
         },
         numerics: stages::NUMERICS,
-        data: inputs,
-        tasks: pipeline.stages.iter().map(task).collect(),
+        data,
+        tasks,
         policy: policy_of(&pipeline),
     })?;
-    Ok(Prepared { pipeline, plan, data, kept })
+    Ok(Prepared { pipeline, plan, data: files, tools, kept: kept.into_iter().collect() })
 }
 
-fn read_data(
-    request: &RunRequest,
-    pipeline: &Pipeline,
-    name: &str,
-    input: &pipeline::DataInput,
-) -> Result<(PathBuf, Vec<u8>), WorkflowError> {
-    let supplied = request.data.get(name);
-    let folder = request.pipeline_path.parent().unwrap_or(Path::new(""));
-    let path = supplied.cloned().unwrap_or_else(|| folder.join(&input.path));
-    let place = match supplied {
-        Some(_) => format!("--data {name}: "),
-        None => format!("{}: ", pipeline::show_place(&pipeline.source, &input.place)),
-    };
-    let unreadable = |source: std::io::Error| WorkflowError::Unreadable {
-        place,
-        path: path.clone(),
-        source,
-        hint: format!("put the file there, or supply it with --data {name}=PATH"),
-    };
-    match std::fs::metadata(&path) {
-        Ok(meta) if !meta.is_file() => Err(unreadable(std::io::Error::other("it is not a file"))),
-        Ok(meta) if meta.len() > MAX_DATA_BYTES => {
-            Err(unreadable(std::io::Error::other(format!("it is larger than {MAX_DATA_BYTES} bytes"))))
+/// Takes away what the wanted stage does not need, and what judges that.
+fn only_needed(pipeline: &mut Pipeline, request: &RunRequest) -> Result<(), WorkflowError> {
+    let known = |flag: &'static str, name: &str| {
+        if pipeline.stages.iter().any(|s| s.family == name || s.name == name) {
+            return Ok(());
         }
-        Ok(_) => match std::fs::read(&path) {
-            Ok(bytes) => Ok((path, bytes)),
-            Err(e) => Err(unreadable(e)),
-        },
-        Err(e) => Err(unreadable(e)),
+        let known: BTreeSet<&str> = pipeline.stages.iter().map(|s| s.family.as_str()).collect();
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        Err(WorkflowError::UnknownName { flag, name: name.to_owned(), known })
+    };
+    request.forced.iter().try_for_each(|name| known("--force", name))?;
+    let Some(wanted) = &request.stage else { return Ok(()) };
+    known("--stage", wanted)?;
+    let by_name: BTreeMap<&str, &Stage> = pipeline.stages.iter().map(|s| (s.name.as_str(), s)).collect();
+    let mut needed: BTreeSet<String> = BTreeSet::new();
+    let mut open: Vec<&Stage> =
+        pipeline.stages.iter().filter(|s| s.family == *wanted || s.name == *wanted).collect();
+    while let Some(stage) = open.pop() {
+        if !needed.insert(stage.name.clone()) {
+            continue;
+        }
+        let inputs = stage.inputs.iter().filter_map(|input| match input {
+            InputRef::Output { stage, .. } => Some(stage),
+            InputRef::Data(_) => None,
+        });
+        open.extend(inputs.chain(&stage.after).map(|name| by_name[name.as_str()]));
     }
+    pipeline.stages.retain(|stage| needed.contains(&stage.name));
+    let used = |name: &str| {
+        pipeline.stages.iter().any(|s| s.inputs.iter().any(|i| matches!(i, InputRef::Data(d) if d == name)))
+    };
+    pipeline.data.retain(|name, _| used(name));
+    pipeline
+        .gates
+        .retain(|gate| gate.metric.split_once('/').is_some_and(|(stage, _)| needed.contains(stage)));
+    // Budgets name their stage in many ways: those on which nothing can be measured would fail.
+    pipeline.budgets.clear();
+    Ok(())
 }
 
-fn check_pin(
-    pipeline: &Pipeline,
-    path: &Path,
-    input: &pipeline::DataInput,
-    digest: &ObjectId,
-) -> Result<(), WorkflowError> {
-    match &input.blake3 {
-        Some((expected, place)) if *expected != digest.to_string() => Err(WorkflowError::Pin {
-            place: pipeline::show_place(&pipeline.source, place),
-            path: path.to_owned(),
-            expected: expected.clone(),
-            got: digest.to_string(),
-        }),
-        _ => Ok(()),
-    }
+/// The command of a stage, with the content of its code and its tools' locks, and the values of its environment.
+fn command(sources: &mut Sources<'_>, stage: &Stage) -> Result<CommandSpec, WorkflowError> {
+    let Params::Command(params) = &stage.params else { unreachable!("the caller has seen that it is one") };
+    Ok(CommandSpec {
+        argv: params.argv.clone(),
+        code: sources.code(stage, params)?,
+        input_names: stage.input_names.clone(),
+        outputs: params.outputs.clone(),
+        metrics: params.metrics.clone(),
+        env: sources.environment(params),
+        tools: sources.locks(params)?,
+        threads: params.threads,
+        isolation: params.isolation,
+        replay: params.replay,
+        timeout_ns: params.timeout_ns,
+    })
 }
 
 /// Reads a data file as each dataset stage will, and sees whether the models that learn from it have a sane size.
@@ -175,7 +227,7 @@ fn check_datasets(pipeline: &Pipeline, name: &str, path: &Path, bytes: &[u8]) ->
             other => stage_error(pipeline, dataset, other.to_string(), "correct the stage"),
         };
         let table = stages::read_dataset(params, bytes).map_err(bad)?;
-        let task = task(dataset);
+        let task = task(dataset, Code::Native(stages::native(dataset.params.kind())));
         stages::check_split(&task, pipeline.seed, params, &table).map_err(bad)?;
         for train in &pipeline.stages {
             let Params::Train(params) = &train.params else { continue };
@@ -200,7 +252,7 @@ fn stage_error(pipeline: &Pipeline, stage: &Stage, reason: String, hint: &str) -
     WorkflowError::Stage { place, reason: format!("stage {:?}: {reason}", stage.name), hint: hint.to_owned() }
 }
 
-fn task(stage: &Stage) -> TaskSpec {
+fn task(stage: &Stage, code: Code) -> TaskSpec {
     let input = |input: &InputRef| match input {
         InputRef::Data(name) => InputSource::Data(name.clone()),
         InputRef::Output { stage, output } => {
@@ -209,15 +261,15 @@ fn task(stage: &Stage) -> TaskSpec {
     };
     TaskSpec {
         id: TaskId(stage.name.clone()),
-        stage: stage.name.clone(),
-        code: Code::Native(stages::native(stage.params.kind())),
+        stage: stage.family.clone(),
+        code,
         params: stage.params.canonical(),
         inputs: stage.inputs.iter().map(input).collect(),
         after: stage.after.iter().map(|name| TaskId(name.clone())).collect(),
         outputs: stage.params.outputs().iter().map(|&name| name.to_owned()).collect(),
         cost: stage.cost,
         lane: stage.lane,
-        retries: 0,
+        retries: stage.retries,
     }
 }
 
