@@ -43,33 +43,49 @@ pub(super) enum CodeError {
 pub(super) fn find(folder: &Path, pattern: &str) -> Result<BTreeMap<String, bool>, CodeError> {
     let mut found = BTreeMap::new();
     let literal = pattern.trim_end_matches('/');
-    match fs::symlink_metadata(folder.join(literal)) {
-        Ok(meta) if meta.is_dir() => {
-            below(folder, literal, &mut |path, executable| insert(&mut found, path, executable))?
+    match metadata(folder, literal) {
+        Some(meta) if meta.is_file() => insert(&mut found, literal, is_executable(&meta))?,
+        Some(meta) if meta.is_dir() => {
+            below(folder, literal, &mut |path, executable| insert(&mut found, path, executable))?;
         }
-        Ok(meta) if meta.is_file() => insert(&mut found, literal, is_executable(&meta))?,
-        Ok(_) => return Err(CodeError::Special(literal.to_owned())),
-        Err(_) => {
-            let matcher = Pattern::new(pattern)
-                .map_err(|e| CodeError::Pattern { pattern: pattern.to_owned(), reason: e.msg })?;
-            // What stands before the first part with a wild card need not be searched.
-            let wild = literal.find(['*', '?', '[']).unwrap_or(literal.len());
-            let start = literal[..wild].rfind('/').map_or("", |end| &literal[..end]);
-            if folder.join(start).is_dir() {
-                let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
-                below(folder, start, &mut |path, executable| {
-                    if matcher.matches_with(path, options) {
-                        insert(&mut found, path, executable)?;
-                    }
-                    Ok(())
-                })?;
-            }
-        }
+        Some(_) => return Err(CodeError::Special(literal.to_owned())),
+        None => matching(folder, pattern, &mut found)?,
     }
     if found.is_empty() {
         return Err(CodeError::Nothing(pattern.to_owned()));
     }
     Ok(found)
+}
+
+fn matching(folder: &Path, pattern: &str, found: &mut BTreeMap<String, bool>) -> Result<(), CodeError> {
+    let matcher = Pattern::new(pattern)
+        .map_err(|e| CodeError::Pattern { pattern: pattern.to_owned(), reason: e.msg })?;
+    let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
+    // What stands before the first part with a wild card need not be searched.
+    let wild = pattern.find(['*', '?', '[']).unwrap_or(pattern.len());
+    let start = pattern[..wild].rfind('/').map_or("", |end| &pattern[..end]);
+    if !start.is_empty() && metadata(folder, start).is_none_or(|meta| !meta.is_dir()) {
+        return Ok(());
+    }
+    below(folder, start, &mut |path, executable| match matcher.matches_with(path, options) {
+        true => insert(found, path, executable),
+        false => Ok(()),
+    })
+}
+
+/// Of what lies at a path below `folder`, or of the first link on the way to it.
+fn metadata(folder: &Path, path: &str) -> Option<fs::Metadata> {
+    let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+    let mut met = None;
+    for end in ends {
+        let meta = fs::symlink_metadata(folder.join(&path[..end])).ok()?;
+        let link = meta.is_symlink();
+        met = Some(meta);
+        if link {
+            break;
+        }
+    }
+    met
 }
 
 fn insert(found: &mut BTreeMap<String, bool>, path: &str, executable: bool) -> Result<(), CodeError> {
@@ -139,6 +155,7 @@ mod tests {
         assert_eq!(names("src/[ab].*").unwrap(), ["src/a.py", "src/b.txt"]);
         assert!(names("src/secret.py").unwrap_err().contains("is a link"));
         assert!(names("outside").unwrap_err().contains("is a link"));
+        assert!(names("outside/passwd").unwrap_err().contains("is a link"));
         assert!(names("outside/*").unwrap_err().contains("no file"), "a link is not followed");
         assert!(names("nothing/**/*.py").unwrap_err().contains("no file"));
         assert!(names("src/***").unwrap_err().contains("not a pattern"));
