@@ -64,7 +64,7 @@ impl<'a> Sources<'a> {
                 true => format!("--data {name}: "),
                 false => format!("{}: ", self.place(&input.place)),
             };
-            let hint = format!("put it there, or supply it with --data {name}=PATH");
+            let hint = format!("put the file there, or supply it with --data {name}=PATH");
             let unreadable = |source| WorkflowError::Unreadable {
                 place: place.clone(),
                 path: path.clone(),
