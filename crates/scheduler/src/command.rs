@@ -2,4 +2,4 @@
 
 mod spec;
 
-pub use spec::{CodeFile, CommandOutput, CommandSpec, Isolation, ReplayMode};
+pub use spec::{CodeFile, CommandInput, CommandOutput, CommandSpec, Isolation, ReplayMode};

@@ -7,7 +7,7 @@ use bincode::{Decode, Encode};
 use bitproof_core_ledger::digest::{ActionKind, Digest};
 use bitproof_core_ledger::objects::ObjectId;
 
-use crate::command::{CodeFile, CommandOutput, CommandSpec, Isolation};
+use crate::command::{CodeFile, CommandInput, CommandOutput, CommandSpec, Isolation};
 use crate::param::ParamValue;
 
 /// A task's name, unique in its plan.
@@ -145,7 +145,7 @@ pub fn action_digest(task: &TaskSpec, inputs: &[ObjectId], seed: u64, numerics: 
         Command {
             argv: &'a [String],
             code: &'a [CodeFile],
-            input_names: &'a [String],
+            command_inputs: &'a [CommandInput],
             outputs: &'a [CommandOutput],
             metrics: &'a [String],
             env: &'a BTreeMap<String, Option<String>>,
@@ -168,7 +168,7 @@ pub fn action_digest(task: &TaskSpec, inputs: &[ObjectId], seed: u64, numerics: 
         Code::Command(command) => ActionCode::Command {
             argv: &command.argv,
             code: &command.code,
-            input_names: &command.input_names,
+            command_inputs: &command.inputs,
             outputs: &command.outputs,
             metrics: &command.metrics,
             env: &command.env,

@@ -31,6 +31,7 @@ pub mod data;
 pub mod evidence;
 pub mod judge;
 pub mod manifest;
+pub mod metrics_file;
 pub mod models;
 pub mod pipeline;
 pub mod recorder;

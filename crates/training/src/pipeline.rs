@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bitproof_experiment_graph::Gate;
+use bitproof_scheduler::command::CommandInput;
 
 mod check;
 mod command;
@@ -134,8 +135,8 @@ pub struct Stage {
     pub family: String,
     /// Its inputs, in order.
     pub inputs: Vec<InputRef>,
-    /// For a command, what it calls each input.
-    pub input_names: Vec<String>,
+    /// For a command, what each input is to it.
+    pub command_inputs: Vec<CommandInput>,
     /// Stages that must end before it, besides those it takes inputs from.
     pub after: Vec<String>,
     /// Its planned duration.

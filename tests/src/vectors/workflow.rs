@@ -48,7 +48,7 @@ pub fn plan() -> Plan {
             content: Digest::of_bytes(b"print()"),
             executable: false,
         }],
-        input_names: Vec::new(),
+        inputs: Vec::new(),
         outputs: vec![CommandOutput { name: "model".to_owned(), path: "model".to_owned(), folder: true }],
         metrics: Vec::new(),
         env: BTreeMap::from([("CUDA_VISIBLE_DEVICES".to_owned(), None)]),

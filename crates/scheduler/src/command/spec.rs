@@ -13,8 +13,8 @@ pub struct CommandSpec {
     pub argv: Vec<String>,
     /// The files that lie in its folder when it starts, besides its inputs; sorted by path.
     pub code: Vec<CodeFile>,
-    /// The name of each input, in the order of the task's inputs.
-    pub input_names: Vec<String>,
+    /// What each of the task's inputs is to it, in their order.
+    pub inputs: Vec<CommandInput>,
     /// What it makes, sorted by name.
     pub outputs: Vec<CommandOutput>,
     /// The files in which it leaves numbers, JSON or JSON lines.
@@ -49,6 +49,15 @@ pub struct CodeFile {
     pub content: ObjectId,
     /// Whether it may be executed.
     pub executable: bool,
+}
+
+/// What an input is to a command.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct CommandInput {
+    /// Its name.
+    pub name: String,
+    /// Where it lies below the command's folder, with `/` between the parts.
+    pub path: String,
 }
 
 /// Something that a command makes.

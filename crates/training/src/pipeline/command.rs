@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bitproof_core_ledger::inventory::is_plain_relative;
-use bitproof_scheduler::command::{CommandOutput, Isolation, ReplayMode};
+use bitproof_scheduler::command::{CommandInput, CommandOutput, Isolation, ReplayMode};
 use bitproof_scheduler::ParamValue;
 
 use super::node::{Keys, Node, Reporter, Value};
@@ -11,6 +11,8 @@ use super::parse::check_name;
 use super::{PipelineError, Place};
 use crate::stages::METRICS;
 
+/// The folder in which a command finds its inputs, where nothing else is said.
+pub(super) const INPUTS: &str = "inputs";
 const MAX_THREADS: i64 = 1024;
 const MAX_ARGUMENTS: usize = 4096;
 const MAX_OUTPUTS: usize = 1024;
@@ -49,6 +51,16 @@ impl CommandParams {
     }
 }
 
+/// Two paths of which one is the other or lies in it.
+fn nested<'a>(paths: &[&'a str]) -> Option<(&'a str, &'a str)> {
+    // A folder stands right before what lies in it when a separator sorts before everything else.
+    let mut sorted: Vec<Vec<&str>> = paths.iter().map(|path| path.split('/').collect()).collect();
+    sorted.sort();
+    let at = sorted.windows(2).position(|pair| pair[1].starts_with(&pair[0]))?;
+    let whole = |parts: &[&str]| paths.iter().copied().find(|p| p.split('/').eq(parts.iter().copied()));
+    whole(&sorted[at]).zip(whole(&sorted[at + 1]))
+}
+
 fn names<'a>(outputs: &'a [CommandOutput], metrics: &[String]) -> Vec<&'a str> {
     let measured = (!metrics.is_empty()).then_some(METRICS);
     let mut names: Vec<&str> = outputs.iter().map(|o| o.name.as_str()).chain(measured).collect();
@@ -77,9 +89,16 @@ impl CommandTable {
         &self,
         r: Reporter<'_>,
         with: BTreeMap<String, ParamValue>,
-        inputs: &[&str],
+        inputs: &[&CommandInput],
     ) -> Result<CommandParams, PipelineError> {
         let params = CommandParams { with, ..self.params.clone() };
+        let made = params.outputs.iter().map(|o| o.path.as_str());
+        let made = made.chain(params.metrics.iter().map(String::as_str));
+        let paths: Vec<&str> = inputs.iter().map(|i| i.path.as_str()).chain(made).collect();
+        if let Some((a, b)) = nested(&paths) {
+            let message = format!("{a:?} and {b:?} lie in each other");
+            return Err(r.error(&self.argv[0].1, message, "give each input and output a path of its own"));
+        }
         let _ = (r, inputs, &self.argv); // MERGE-H1
         Ok(params)
     }
@@ -134,16 +153,26 @@ pub(super) fn read(keys: &Keys<'_>) -> Result<CommandTable, PipelineError> {
     Ok(CommandTable { argv, params })
 }
 
+/// A path below the command's folder.
+pub(super) fn path(r: Reporter<'_>, node: &Node, key: &str) -> Result<String, PipelineError> {
+    let path = r.text(node, key)?;
+    plain(r, path, &node.place, key)?;
+    Ok(path.to_owned())
+}
+
 /// Paths below a folder.
 fn paths(r: Reporter<'_>, node: &Node, key: &str) -> Result<Vec<(String, Place)>, PipelineError> {
     let paths = r.texts(node, key)?;
-    match paths.iter().find(|(path, _)| !is_plain_relative(path.trim_end_matches('/'))) {
-        Some((path, place)) => {
-            let hint = "use a path below the folder, with / between its parts and without ..";
-            Err(r.error(place, format!("{key} cannot be {path:?}"), hint))
-        }
-        None => Ok(paths),
+    paths.iter().try_for_each(|(path, place)| plain(r, path.trim_end_matches('/'), place, key))?;
+    Ok(paths)
+}
+
+fn plain(r: Reporter<'_>, path: &str, place: &Place, what: &str) -> Result<(), PipelineError> {
+    if is_plain_relative(path) {
+        return Ok(());
     }
+    let hint = "use a path below the folder, with / between its parts and without ..";
+    Err(r.error(place, format!("{what} cannot be {path:?}"), hint))
 }
 
 fn outputs(r: Reporter<'_>, node: &Node, metrics: &[String]) -> Result<Vec<CommandOutput>, PipelineError> {
@@ -153,23 +182,10 @@ fn outputs(r: Reporter<'_>, node: &Node, metrics: &[String]) -> Result<Vec<Comma
         let text = r.text(&entry.node, "an output")?;
         let (path, folder) = text.strip_suffix('/').map_or((text, false), |path| (path, true));
         let place = &entry.node.place;
-        if !is_plain_relative(path) {
-            let hint = "use a path below the command's folder; one that ends with / is a folder";
-            return Err(r.error(place, format!("an output cannot be {text:?}"), hint));
-        }
+        plain(r, path, place, "an output")?;
         if entry.key == METRICS && !metrics.is_empty() {
             let hint = "the numbers of `metrics` have that name";
             return Err(r.error(&entry.place, "an output cannot be named \"metrics\" here", hint));
-        }
-        let within = |outer: &str, inner: &str| {
-            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        let taken = outputs.iter().map(|o| o.path.as_str()).chain(metrics.iter().map(String::as_str));
-        let reserved = "inputs";
-        if let Some(other) = taken.chain([reserved]).find(|other| within(other, path) || within(path, other))
-        {
-            let message = format!("the output {text:?} and {other:?} lie in each other");
-            return Err(r.error(place, message, "give each a path of its own"));
         }
         outputs.push(CommandOutput { name: entry.key.clone(), path: path.to_owned(), folder });
     }

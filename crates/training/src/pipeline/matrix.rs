@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use bitproof_scheduler::command::CommandInput;
+
 use super::node::{Node, Reporter, Value};
 use super::stage::{Axis, Family, Source};
 use super::{InputRef, PipelineError, Stage};
@@ -116,20 +118,22 @@ fn task(
         found.map(|choice| task_name(r, by_name[stage], theirs, &choice, &labels)).collect()
     };
     let mut inputs = Vec::new();
-    let mut input_names = Vec::new();
+    let mut command_inputs = Vec::new();
     for input in &family.inputs {
         match &input.source {
             Source::Data(data) => {
                 inputs.push(InputRef::Data(data.clone()));
-                input_names.extend(input.name.clone());
+                command_inputs.extend(input.to_command.clone());
             }
             Source::Output { stage, output, all } => {
                 for task in tasks_of(stage)? {
-                    let name = input.name.as_ref().map(|name| match all {
-                        true => format!("{name}/{}", task.split_once('@').map_or(task.as_str(), |(_, c)| c)),
-                        false => name.clone(),
-                    });
-                    input_names.extend(name);
+                    let mut to_command = input.to_command.clone();
+                    if let Some(CommandInput { name, path }) = to_command.as_mut().filter(|_| *all) {
+                        let combination = task.split_once('@').map_or(task.as_str(), |(_, c)| c);
+                        *name = format!("{name}/{combination}");
+                        *path = format!("{path}/{combination}");
+                    }
+                    command_inputs.extend(to_command);
                     inputs.push(InputRef::Output { stage: task, output: output.clone() });
                 }
             }
@@ -149,7 +153,7 @@ fn task(
         name,
         family: family.name.clone(),
         inputs,
-        input_names,
+        command_inputs,
         after,
         cost: family.cost,
         lane: family.lane,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bitproof_scheduler::command::CommandInput;
 use bitproof_scheduler::{ParamValue, MAX_COST};
 
 use super::command::{self, CommandTable};
@@ -41,8 +42,8 @@ pub(super) enum FamilyCode {
 /// An input as it is written.
 #[derive(Debug, Clone)]
 pub(super) struct Input {
-    /// What a command calls it.
-    pub(super) name: Option<String>,
+    /// What it is to a command.
+    pub(super) to_command: Option<CommandInput>,
     pub(super) source: Source,
     pub(super) place: Place,
 }
@@ -131,8 +132,9 @@ impl<'a> Family<'a> {
             FamilyCode::Command(table) => {
                 let values = with.iter().map(|e| Ok((e.key.clone(), value(r, &e.node, &e.key)?)));
                 let values = values.collect::<Result<BTreeMap<_, _>, PipelineError>>()?;
-                let names: Vec<&str> = self.inputs.iter().filter_map(|i| i.name.as_deref()).collect();
-                table.with(r, values, &names).map(|command| Params::Command(Box::new(command)))
+                let inputs: Vec<&CommandInput> =
+                    self.inputs.iter().filter_map(|i| i.to_command.as_ref()).collect();
+                table.with(r, values, &inputs).map(|command| Params::Command(Box::new(command)))
             }
         }
     }
@@ -161,7 +163,7 @@ fn native_inputs(r: Reporter<'_>, node: &Node) -> Result<Vec<Input>, PipelineErr
             let hint = "only a command takes the outputs of every task of a matrix";
             Err(r.error(&place, format!("{text:?} is not an input of a built-in stage"), hint))
         }
-        source => Ok(Input { name: None, source, place }),
+        source => Ok(Input { to_command: None, source, place }),
     };
     r.texts(node, "inputs")?.into_iter().map(input).collect()
 }
@@ -174,11 +176,22 @@ fn named_inputs(r: Reporter<'_>, node: &Node) -> Result<Vec<Input>, PipelineErro
     let input = |entry: &Entry| {
         check_name(r, &entry.key, &entry.place, "an input's name")?;
         let place = entry.node.place.clone();
-        let source = source(r, r.text(&entry.node, "an input")?, &place)?;
-        Ok(Input { name: Some(entry.key.clone()), source, place })
+        let (from, at) = match &entry.node.value {
+            Value::Table(table) => {
+                let keys = Keys::new(r, &place, "the input", table);
+                let from = r.text(keys.required("from")?, "from")?;
+                let at = keys.required("at")?;
+                keys.finish()?;
+                (from, Some(command::path(r, at, "at")?))
+            }
+            _ => (r.text(&entry.node, "an input")?, None),
+        };
+        let path = at.unwrap_or_else(|| format!("{}/{}", command::INPUTS, entry.key));
+        let to_command = Some(CommandInput { name: entry.key.clone(), path });
+        Ok(Input { to_command, source: source(r, from, &place)?, place })
     };
     let mut inputs = r.table(node, "inputs")?.iter().map(input).collect::<Result<Vec<_>, _>>()?;
-    inputs.sort_by(|a, b| a.name.cmp(&b.name));
+    inputs.sort_by(|a, b| a.to_command.cmp(&b.to_command));
     Ok(inputs)
 }
 

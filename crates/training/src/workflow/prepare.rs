@@ -199,7 +199,7 @@ fn command(sources: &mut Sources<'_>, stage: &Stage) -> Result<CommandSpec, Work
     Ok(CommandSpec {
         argv: params.argv.clone(),
         code: sources.code(stage, params)?,
-        input_names: stage.input_names.clone(),
+        inputs: stage.command_inputs.clone(),
         outputs: params.outputs.clone(),
         metrics: params.metrics.clone(),
         env: sources.environment(params),
