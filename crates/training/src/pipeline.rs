@@ -8,6 +8,7 @@ use bitproof_scheduler::command::CommandInput;
 
 mod check;
 mod command;
+mod draft;
 mod matrix;
 mod node;
 mod params;
@@ -15,6 +16,7 @@ mod parse;
 mod stage;
 
 pub use command::CommandParams;
+pub use draft::{Draft, DraftError};
 pub use params::{
     DatasetParams, LabelColumn, OptimizerParams, PackageParams, ParamError, Params, TrainParams, MAX_BATCH,
     MAX_EPOCHS, MAX_HIDDEN_LAYERS, MAX_HIDDEN_WIDTH,
