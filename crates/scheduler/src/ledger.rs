@@ -1,7 +1,9 @@
 //! One run's ledger: the hash chain of what was executed, in commit order, bound to the plan.
 //! `docs/formats/ledger.md` is normative.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use bincode::{Decode, Encode};
 use bitproof_core_ledger::canon::{self, CanonError};
@@ -23,6 +25,35 @@ pub enum Failure {
     Exited(i32),
     /// Its program was ended by this signal, which it brought about.
     Signalled(i32),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("refused"),
+            Self::Exited(code) => write!(f, "exited {code}"),
+            Self::Signalled(signal) => write!(f, "signalled {signal}"),
+        }
+    }
+}
+
+/// A text that is not how a task failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected refused, exited CODE or signalled NUMBER")]
+pub struct FailureSyntax;
+
+impl FromStr for Failure {
+    type Err = FailureSyntax;
+
+    fn from_str(text: &str) -> Result<Self, FailureSyntax> {
+        let failure = match text.split_once(' ') {
+            None if text == "refused" => Some(Self::Refused),
+            Some(("exited", code)) => code.parse().ok().map(Self::Exited),
+            Some(("signalled", signal)) => signal.parse().ok().map(Self::Signalled),
+            _ => None,
+        };
+        failure.filter(|failure| failure.to_string() == text).ok_or(FailureSyntax)
+    }
 }
 
 /// How a task ended.

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use base64::engine::general_purpose::STANDARD;
+use base64::Engine as _;
 use bitproof_core_ledger::chain::ChainHead;
 use bitproof_core_ledger::digest::{Digest, ResultKind};
 use bitproof_core_ledger::objects::ObjectId;
 use bitproof_experiment_graph::{ExactF64, MetricSet};
 use bitproof_scheduler::ledger::{ledger_root, result_root, Entry, Outcome};
-use bitproof_scheduler::{ActionDigest, Plan, PlanDigest};
+use bitproof_scheduler::{ActionDigest, Plan, PlanDigest, PlanError, PlannedTask, TaskId};
 use serde::{Deserialize, Serialize};
 
 /// The schema that this version writes and reads.
-pub const SCHEMA: &str = "bitproof/manifest/v1";
+pub const SCHEMA: &str = "bitproof/manifest/v2";
 
 /// A manifest that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +34,21 @@ pub enum ManifestError {
     Schema {
         /// Its schema.
         got: String,
+    },
+    /// Its plan is not base64.
+    #[error("the manifest's plan is not base64: {reason}")]
+    Base64 {
+        /// What is wrong.
+        reason: String,
+    },
+    /// Its plan cannot be read.
+    #[error("the manifest's plan: {0}")]
+    Plan(#[from] PlanError),
+    /// Its parts contradict each other.
+    #[error("the manifest contradicts itself: {what} is not what its plan and its tasks give")]
+    Inconsistent {
+        /// Which part.
+        what: &'static str,
     },
     /// It has another encoding than the one it is written in.
     #[error("the manifest is not canonical: its encoding differs at byte {offset}")]
@@ -65,10 +82,25 @@ pub struct ManifestTask {
     pub tick: u64,
     /// Its action digest; absent for a skipped task.
     pub action: Option<ActionDigest>,
-    /// `done`, `failed`, or `skipped`.
-    pub outcome: String,
+    /// How it ended.
+    pub outcome: ManifestOutcome,
+    /// For a failed task, how; for a skipped one, the task that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
     /// The content of each output.
     pub outputs: BTreeMap<String, ObjectId>,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ManifestOutcome {
+    /// It made its outputs.
+    Done,
+    /// It failed by itself.
+    Failed,
+    /// A task that it depends on failed.
+    Skipped,
 }
 
 /// A metric's last value.
@@ -105,6 +137,8 @@ pub struct Manifest {
     pub tasks: Vec<ManifestTask>,
     /// The last value of each metric.
     pub metrics: BTreeMap<String, ManifestMetric>,
+    /// The plan's canonical bytes in base64: what is needed to execute it again.
+    pub plan: String,
 }
 
 impl Manifest {
@@ -113,10 +147,12 @@ impl Manifest {
         let spec = plan.spec();
         let task = |(sequence, entry): (usize, &Entry)| {
             let planned = plan.task(sequence);
-            let (outcome, outputs) = match &entry.outcome {
-                Outcome::Done { outputs } => ("done", outputs.iter().cloned().collect()),
-                Outcome::Failed { .. } => ("failed", BTreeMap::new()),
-                Outcome::Skipped { .. } => ("skipped", BTreeMap::new()),
+            let (outcome, cause, outputs) = match &entry.outcome {
+                Outcome::Done { outputs } => (ManifestOutcome::Done, None, outputs.iter().cloned().collect()),
+                Outcome::Failed { how } => (ManifestOutcome::Failed, Some(how.to_string()), BTreeMap::new()),
+                Outcome::Skipped { cause } => {
+                    (ManifestOutcome::Skipped, Some(cause.to_string()), BTreeMap::new())
+                }
             };
             ManifestTask {
                 task: entry.task.to_string(),
@@ -124,7 +160,8 @@ impl Manifest {
                 lane: spec.lanes[entry.lane as usize].clone(),
                 tick: entry.tick,
                 action: entry.action,
-                outcome: outcome.to_owned(),
+                outcome,
+                cause,
                 outputs,
             }
         };
@@ -143,6 +180,7 @@ impl Manifest {
             data: data.collect(),
             tasks: entries.iter().enumerate().map(task).collect(),
             metrics: metrics.finals().into_iter().map(|(name, value)| (name, metric(value))).collect(),
+            plan: STANDARD.encode(plan.encode()),
         }
     }
 
@@ -173,6 +211,43 @@ impl Manifest {
         let offset =
             again.iter().zip(bytes).position(|(a, b)| a != b).unwrap_or(bytes.len().min(again.len()));
         Err(ManifestError::NotCanonical { offset })
+    }
+
+    /// The plan, and the entries of the ledger that its tasks tell, with the very roots that it names.
+    ///
+    /// # Errors
+    /// [`ManifestError::Plan`], [`ManifestError::Inconsistent`].
+    pub fn execution(&self) -> Result<(Plan, Vec<Entry>), ManifestError> {
+        let bytes = STANDARD.decode(&self.plan).map_err(|e| ManifestError::Base64 { reason: e.to_string() })?;
+        let plan = Plan::decode(&bytes)?;
+        let inconsistent = |what: &'static str| ManifestError::Inconsistent { what };
+        if plan.digest() != self.plan_digest {
+            return Err(inconsistent("plan_digest"));
+        }
+        if self.tasks.len() > plan.len() {
+            return Err(inconsistent("tasks"));
+        }
+        let entry = |(task, told): (PlannedTask<'_>, &ManifestTask)| {
+            let outcome = match (told.outcome, &told.cause) {
+                (ManifestOutcome::Done, None) => {
+                    Outcome::Done { outputs: told.outputs.iter().map(|(n, id)| (n.clone(), *id)).collect() }
+                }
+                (ManifestOutcome::Failed, Some(how)) => {
+                    Outcome::Failed { how: how.parse().map_err(|_| inconsistent("cause"))? }
+                }
+                (ManifestOutcome::Skipped, Some(cause)) => Outcome::Skipped { cause: TaskId(cause.clone()) },
+                _ => return Err(inconsistent("cause")),
+            };
+            let (lane, tick) = (task.slot.lane, task.slot.tick);
+            Ok(Entry { task: task.spec.id.clone(), lane, tick, action: told.action, outcome })
+        };
+        let entries = plan.tasks().zip(&self.tasks).map(entry).collect::<Result<Vec<_>, _>>()?;
+        let mut again = Self::new(&plan, &entries, &MetricSet::default());
+        again.metrics.clone_from(&self.metrics);
+        if again != *self {
+            return Err(inconsistent("ledger_root, or what the plan tells of its tasks,"));
+        }
+        Ok((plan, entries))
     }
 
     /// The last value of each metric.

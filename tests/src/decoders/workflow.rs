@@ -46,7 +46,7 @@ pub(super) fn manifest(bytes: &[u8]) -> bool {
     Manifest::decode(bytes).is_ok_and(|manifest| {
         assert_eq!(manifest.encode(), bytes);
         let _ = manifest.metric_values();
-        true
+        manifest.execution().is_ok()
     })
 }
 

@@ -189,11 +189,16 @@ fn manifest(book: &mut Book<'_>) {
     metrics.push("first/loss", 1, 0.1);
     let good = Manifest::new(&plan, &entries(&plan), &metrics).encode();
     let good = String::from_utf8(good).expect("JSON is UTF-8");
-    book.replaced("another-schema", &good, "manifest/v1", "manifest/v2");
+    book.replaced("another-schema", &good, "manifest/v2", "manifest/v3");
     book.replaced("an-unknown-field", &good, "\"seed\"", "\"more\": 1,\n  \"seed\"");
     book.replaced("a-field-twice", &good, "\"seed\": 7", "\"seed\": 7,\n  \"seed\": 7");
     book.replaced("a-space-more", &good, "\"seed\": 7", "\"seed\":  7");
+    book.replaced("an-outcome-that-its-root-does-not-cover", &good, "\"done\"", "\"skipped\"");
+    book.replaced("an-outcome-without-its-cause", &good, "\"done\"", "\"failed\"");
+    book.replaced("another-seed-than-its-plan", &good, "\"seed\": 7", "\"seed\": 8");
+    book.replaced("a-plan-that-is-no-base64", &good, "\"plan\": \"", "\"plan\": \"!");
     let digest = plan.digest().to_string();
+    book.replaced("another-plan-digest", &good, &digest, &"0".repeat(64));
     book.replaced("a-digest-in-capitals", &good, &digest, &digest.to_uppercase());
     book.strict("two-tasks", good);
 }
