@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use bitproof_audit::{
-    replay, verify, Anchors, Difference, ReplayOutcome, ReplayReport, ReplayRequest, Scope,
+    replay, verify, Anchors, Difference, ReplayError, ReplayOutcome, ReplayReport, ReplayRequest, Scope,
 };
 use bitproof_core_ledger::events::EventBody;
 use bitproof_core_ledger::files::Files;
@@ -17,14 +17,17 @@ use bitproof_training::evidence::{Evidence, Host};
 use bitproof_training::run_folder::{RunFolder, LEDGER};
 use bitproof_training::workflow::seal;
 
-fn replay_run(project: &Project, run: &str) -> ReplayReport {
-    let request = ReplayRequest {
+fn request(run: &str) -> ReplayRequest {
+    ReplayRequest {
         run: run.to_owned(),
         workers: NonZeroUsize::new(2).unwrap(),
         threads: 1,
         data: DataFiles::default(),
-    };
-    replay(&project.store(), &request).unwrap()
+    }
+}
+
+fn replay_run(project: &Project, run: &str) -> ReplayReport {
+    replay(&project.store(), &request(run)).unwrap()
 }
 
 #[test]
@@ -122,6 +125,20 @@ fn another_version_of_a_stage_is_told_by_its_task() {
         (report.divergences[0].task.as_str(), &report.divergences[0].difference),
         ("evaluate", &expected)
     );
+}
+
+#[test]
+fn a_run_under_another_specification_of_the_kernels_is_not_replayed() {
+    let project = Project::new();
+    let run = forge(&project, |spec| spec.numerics = 1);
+    let verified = verify(&project.store(), &Scope::Run(run.clone()), &Anchors::default()).unwrap();
+    assert!(verified.ok(), "the evidence is whole: {:?}", verified.findings);
+    match replay(&project.store(), &request(&run)) {
+        Err(ReplayError::Numerics { run: refused, recorded: 1, here }) => {
+            assert_eq!((refused, here), (run, bitproof_kernels::SPEC));
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

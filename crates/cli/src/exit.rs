@@ -190,3 +190,16 @@ impl From<AttestationError> for Failure {
         Self { exit, error: error.into() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replay_under_another_specification_could_not_be_done_and_damage_is_a_no() {
+        let other = ReplayError::Numerics { run: "small-1".to_owned(), recorded: 1, here: 2 };
+        assert_eq!(Failure::from(other).exit.number(), 3);
+        let damaged = ReplayError::Damaged { findings: Vec::new() };
+        assert_eq!(Failure::from(damaged).exit.number(), 1);
+    }
+}

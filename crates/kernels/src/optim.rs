@@ -1,4 +1,4 @@
-//! Optimizer steps: each new value is one sequence of f64 operations on the f32 operands, rounded once to f32.
+//! Optimizer steps: each new value is one sequence of operations on the operands and on constants of the step.
 
 mod clip;
 
@@ -78,13 +78,23 @@ impl BiasCorrection {
     }
 }
 
-/// One AdamW step on one tensor, in place. With all operands widened to f64, in this order and without fused operations:
+/// One AdamW step on one tensor, in place. In f32, in this order and without fused operations:
 ///
-/// `m' = f32(β₁·m + (1 − β₁)·g)`, `v' = f32(β₂·v + (1 − β₂)·(g·g))`,
-/// `p' = f32((1 − α·λ)·p − (α·(m' / (1 − β₁ᵗ))) / (√(v' / (1 − β₂ᵗ)) + ε))`.
+/// `m₁ = β₁·m + (1 − β₁)·g`, `m' = |m₁| < 2⁻¹²⁶ ? +0 : m₁`, `v' = β₂·v + ((1 − β₂)·g)·g`,
+/// `p' = p − (ρ·(m' / (√v' + ε̂)) + δ·p)`
 ///
-/// The rounded `m'` and `v'` enter `p'`, so a step depends only on what a checkpoint stores. The constants are the f32
-/// values of `config`, widened. Large tensors are divided over the current rayon pool.
+/// with the constants of step t, computed in f64 from the f32 values of `config` and rounded once to f32: `1 − β₁`, `1 − β₂`,
+/// `ρ = (α·√(1 − β₂ᵗ)) / (1 − β₁ᵗ)`, `ε̂ = ε·√(1 − β₂ᵗ)` and `δ = α·λ`. In real numbers that is the step of the paper,
+/// `(1 − α·λ)·p − α·(m' / (1 − β₁ᵗ)) / (√(v' / (1 − β₂ᵗ)) + ε)`. With u = 2⁻²⁴, and where nothing overflows or is denormal, p' lies
+/// within `u·|p'| + 12u·(ρ·(β₁·|m| + (1 − β₁)·|g|) / (√v' + ε̂) + δ·|p|)` of that. The decay is subtracted, since a rounded `1 − δ` would
+/// lose what is small: all of it for α·λ = 10⁻⁸.
+///
+/// A first moment without gradients, as of a unit that is never active, would decay until it is denormal and stay so; processors are
+/// many times slower with such numbers, hence `+0`. `m'` and `v'` enter `p'` as they are stored, so a step depends only on what a
+/// checkpoint holds. Where `v'` overflows, with the default β₂ from `|g|` of 5.8·10²⁰ on, it stays infinite and `p` only decays from
+/// then on. An infinite `p` becomes NaN, and so does, with ε = 0, one whose moments are 0.
+///
+/// Large tensors are divided over the current rayon pool.
 ///
 /// # Errors
 /// [`KernelError::ShapeMismatch`] if the four slices are not equally long; nothing is changed then.
@@ -225,15 +235,19 @@ mod tests {
         let (mut p, mut m, mut v) = ([2.0], [0.0], [0.0]);
         correction.advance(&config);
         adamw_step(&config, &correction, &mut p, &[1.0], &mut m, &mut v).unwrap();
-        // m = 0.5, v = 0.25, unbiased both 1: p = 0.75 * 2 - 0.5 * 1 / (1 + 0.25) = 1.1
+        // m = 0.5, v = 0.25, unbiased both 1: p = 2 - (0.5 * 1 / (1 + 0.25) + 0.25 * 2) = 1.1
         assert_eq!((m, v, p), ([0.5], [0.25], [1.1]));
         correction.advance(&config);
         assert_eq!(correction, BiasCorrection::after(2, &config));
         assert_eq!((correction.beta1_power, correction.beta2_power), (0.25, 0.5625));
         adamw_step(&config, &correction, &mut p, &[-3.0], &mut m, &mut v).unwrap();
         assert_eq!((m, v), ([-1.25], [2.4375]));
-        let expected = 0.75 * f64::from(1.1f32) - 0.5 * (-1.25 / 0.75) / ((2.4375f64 / 0.4375).sqrt() + 0.25);
-        assert_eq!(p, [expected as f32]);
+        let root = 0.4375f64.sqrt();
+        let (rate, eps) = ((0.5 * root / 0.75) as f32, (0.25 * root) as f32);
+        assert_eq!(p, [1.1 - (rate * (-1.25 / (2.4375f32.sqrt() + eps)) + 0.25 * 1.1)]);
+        let unbiased = (-1.25 / 0.75, 2.4375f64 / 0.4375);
+        let exact = 0.75 * f64::from(1.1f32) - 0.5 * unbiased.0 / (unbiased.1.sqrt() + 0.25);
+        assert!((f64::from(p[0]) - exact).abs() < 1e-7, "{p:?} and {exact}");
     }
 
     #[test]
