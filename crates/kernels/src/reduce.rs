@@ -227,6 +227,19 @@ mod tests {
         assert_eq!(argmax_rows(empty.view()), Err(KernelError::NoColumns { kernel: "argmax_rows", rows: 4 }));
     }
 
+    /// Wide enough for strips of all widths, on every instruction set.
+    #[test]
+    fn columns_of_wide_matrices_follow_the_tree() {
+        for rows in [0, 1, 63, 64, 65, 200] {
+            let columns = 2 * 256 + 128 + 64 + 16 + 5;
+            let values = Array2::from_shape_vec((rows, columns), numbers(rows * columns, 5)).unwrap();
+            for (column, got) in sum_axis0(values.view()).iter().enumerate() {
+                let expected = by_definition(&values.column(column).to_vec());
+                assert_eq!(got.to_bits(), expected.to_bits(), "column {column} of {rows} rows");
+            }
+        }
+    }
+
     #[test]
     fn long_columns_follow_the_tree() {
         let rows = 16_384 * 3 + 70;
