@@ -57,6 +57,7 @@ fn results_beyond_memory_are_refused() {
     assert_eq!(argmax_rows(tall), Err(overflow("argmax_rows", HUGE, 1)));
     let wide = one.broadcast((1, HUGE)).unwrap();
     assert_eq!(argmax_rows(wide), Err(overflow("argmax_rows", 1, HUGE)));
+    assert_eq!(sum_axis0(wide), Err(overflow("sum_axis0", 1, HUGE)));
     assert_eq!(softmax_cross_entropy(wide, &[0]), Err(overflow("softmax_cross_entropy", 1, HUGE)));
     let plane = one.broadcast((1, 1, LONG, LONG)).unwrap();
     let pool = Pool2d { window: [LONG, LONG], stride: [1, 1], padding: [0, 0] };

@@ -4,8 +4,7 @@ use ndarray::{ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Axis, RemoveAx
 use rayon::prelude::*;
 
 use super::columns::{ColumnMaxima, ColumnSums, Columns};
-use super::lanes::Sum;
-use super::{argmax_on, max_on, mean_of};
+use super::{argmax_on, max_on, mean_of, sum_on};
 use crate::error::KernelError;
 use crate::isa::Isa;
 use crate::scratch::{fill_row_major, row_major, with_scratch, Scratch};
@@ -139,8 +138,7 @@ impl Sums {
 
 impl Reduction<f32> for Sums {
     fn row(&self, x: &[f32]) -> f32 {
-        let sum = self.isa.vectorize(Sum(x)).unwrap_or_else(|Sum(x)| tree_sum(x, |x| x));
-        self.finish(sum, x.len())
+        self.finish(sum_on(self.isa, x), x.len())
     }
 
     fn columns(&self, of: Columns<'_>, out: &mut [f32]) {

@@ -159,7 +159,7 @@ fn reductions(all: &mut Results) {
         all.add_f64("argmax", argmax(x).map(|index| index as f64));
     }
     all.add_f64("sum_f64", [sum_f64(&wide)]);
-    all.add("sum_axis0", &sum_axis0(matrix(70, 45, 8).view()));
+    all.add("sum_axis0", &sum_axis0(matrix(70, 45, 8).view()).unwrap());
     let ranks = argmax_rows(matrix(70, 45, 8).view()).unwrap();
     all.add_f64("argmax_rows", ranks.into_iter().map(f64::from));
     for axis in [Axis(0), Axis(1), Axis(2)] {
