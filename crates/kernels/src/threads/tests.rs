@@ -133,7 +133,6 @@ fn elements(all: &mut Results) {
     let dropout = Dropout::new(StreamKey::from_bytes(*b"dropout1"), 0.3);
     all.add_filled("dropout", shape, |out| dropout_into(&dropout, a.view(), out));
     all.add_filled("dropout_grad", shape, |out| dropout_grad_into(&dropout, a.view(), out));
-    all.add_filled("gather_rows", (3, 41), |out| gather_rows_into(a.view(), &[2, 0, 2], out));
     let stream = || Stream::new(StreamKey::from_bytes(*b"weights1"));
     let mut fill = |name, draw: &dyn Fn(&mut [f32])| {
         all.add_filled(name, 300, |mut out| {
