@@ -104,6 +104,9 @@ table("SIXTEENTHS", "2^(j / 16).", [mpf(2) ** (mpf(j) / 16) for j in range(16)])
 q = interpolate(lambda r: (expm1(r) - r) / r**2 if abs(r) > mpf(10) ** -15 else mpf(1) / 2 + r / 6, -half, half, 4)
 table("EXPM1_SIXTEENTH_Q", "expm1(r) = r + r^2 q(r) for |r| <= ln2 / 32, constant term first.", q)
 report("expm1, by sixteenths", q, expm1, -half, half)
+q = interpolate(lambda r: (expm1(r) - r) / r**2 if abs(r) > mpf(10) ** -15 else mpf(1) / 2 + r / 6, -half, half, 3)
+table("EXPM1_SIXTEENTH_SHORT_Q", "The same with a coefficient less, which is enough for activations.", q)
+report("expm1, by sixteenths, short", q, expm1, -half, half)
 
 # Sixteen intervals from 0.703125 to 1.40625, each one sixteenth of a binade; the tenth holds 1 and has logarithm 0.
 edges = [mpf(45) / 64 + mpf(i) / 32 for i in range(10)] + [mpf(33) / 32 + mpf(i) / 16 for i in range(7)]

@@ -197,13 +197,6 @@ fn elements() -> Vec<(&'static str, Call)> {
         [o = operands()],
         dropout_grad_into(&dropout, o.0.view(), o.2.view_mut()).unwrap()
     );
-    let ids: Vec<u32> = (0..500).rev().collect();
-    kernel!(
-        all,
-        "gather_rows",
-        [o = operands(), ids = ids],
-        gather_rows_into(o.0.view(), &ids, o.2.view_mut()).unwrap()
-    );
     let stream = || Stream::new(StreamKey::from_bytes(*b"weights1"));
     kernel!(all, "normal", [o = numbers(COUNT), s = stream()], normal(0.0, 0.1, &mut o, &mut s));
     kernel!(all, "kaiming_normal", [o = numbers(COUNT), s = stream()], kaiming_normal(9, &mut o, &mut s));

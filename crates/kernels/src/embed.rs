@@ -12,9 +12,10 @@ use crate::threads::{each_chunk, worth};
 /// Elements copied or added below which waking a thread costs more than it saves.
 const WORTH_A_THREAD: usize = 1 << 16;
 
-/// `y[p] = weight[ids[p]]`, bit for bit.
+/// `y[p] = weight[ids[p]]`, bit for bit: an embedding, or the rows of a batch out of a table of samples.
 ///
-/// `weight` is V×W, there are P `ids` and `y` is P×W, with any strides. Divided over the current rayon pool by positions.
+/// `weight` is V×W, there are P `ids` and `y` is P×W, with any strides; an id may come more than once. Only the named rows of `weight`
+/// are read, where they lie. Divided over the current rayon pool by positions.
 ///
 /// ```
 /// use bitproof_kernels::embedding_into;
@@ -27,8 +28,8 @@ const WORTH_A_THREAD: usize = 1 << 16;
 /// ```
 ///
 /// # Errors
-/// [`KernelError::ShapeMismatch`] if `y` is not P×W, [`KernelError::IndexOutOfRange`] for the first id that is not below V. `y` is then
-/// unchanged.
+/// [`KernelError::ShapeMismatch`] if `y` is not P×W, [`KernelError::IndexOutOfRange`] for the first id that is not below V,
+/// [`KernelError::OutOfMemory`] if `y` is not row-major and there is no memory for a copy. `y` is then unchanged.
 pub fn embedding_into(
     weight: ArrayView2<'_, f32>,
     ids: &[u32],
@@ -40,10 +41,9 @@ pub fn embedding_into(
     if y.is_empty() {
         return Ok(());
     }
-    let weight = row_major(KERNEL, &weight)?;
     fill_row_major(KERNEL, y, |y| {
         let band = ids.len().div_ceil(worth(y.len(), WORTH_A_THREAD));
-        each_chunk(y, band * width, &|chunk, y: &mut [f32]| gather(&weight, &ids[chunk * band..], width, y));
+        each_chunk(y, band * width, &|chunk, y: &mut [f32]| gather(weight, &ids[chunk * band..], y));
         Ok(())
     })
 }

@@ -21,7 +21,7 @@
 //!
 //! # Where to start
 //! [`matmul_into`] and [`Start`], [`batched_matmul_into`]; [`conv2d_into`], [`max_pool2d_into`]; [`attention_into`],
-//! [`embedding_into`]; [`binary_into`], [`elementary`]; [`sum_axis_into`]; [`softmax_cross_entropy`], [`layer_norm_into`],
+//! [`embedding_into`], which also gathers the rows of a batch; [`binary_into`], [`elementary`]; [`sum_axis_into`]; [`softmax_cross_entropy`], [`layer_norm_into`],
 //! [`Dropout`]; [`adamw_step`]; [`Stream`], [`shuffle`], [`Batches`] and [`PrefetchBatches`];
 //! [`with_threads`]. The scalar code that defines the bits lies in `src/spec/`.
 //!
@@ -50,7 +50,6 @@ mod dropout;
 pub mod elementary;
 mod embed;
 mod error;
-mod gather;
 mod init;
 mod isa;
 mod loss;
@@ -92,7 +91,6 @@ pub use conv::{
 pub use dropout::{dropout_grad_into, dropout_into, Dropout};
 pub use embed::{embedding_grad_into, embedding_grad_into_with, embedding_into};
 pub use error::KernelError;
-pub use gather::gather_rows_into;
 pub use init::{kaiming_normal, kaiming_uniform, normal};
 pub use isa::{Isa, IsaError};
 pub use loss::{softmax_cross_entropy, softmax_cross_entropy_into};

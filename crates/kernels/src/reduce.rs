@@ -4,6 +4,8 @@ mod axis;
 mod columns;
 pub(crate) mod lanes;
 
+use std::ops::Range;
+
 use ndarray::{Array1, ArrayView2, ArrayViewMut1, Axis};
 
 use crate::error::KernelError;
@@ -26,18 +28,16 @@ pub use axis::{argmax_axis_into, logsumexp_axis_into, max_axis_into, mean_axis_i
 /// assert_eq!(bitproof_kernels::sum(&[1.0, 2.0, 3.5]), 6.5);
 /// ```
 pub fn sum(values: &[f32]) -> f32 {
-    let isa = Isa::get();
-    divided(values, &|values| {
-        isa.vectorize(Sum(values)).unwrap_or_else(|Sum(values)| spec::tree_sum(values, |x| x))
-    })
+    sum_on(Isa::get(), values)
 }
 
 /// [`sum`] in f64, in the same tree.
 pub fn sum_f64(values: &[f64]) -> f64 {
     let isa = Isa::get();
-    divided(values, &|values| {
-        isa.vectorize(Sum64(values)).unwrap_or_else(|Sum64(values)| spec::tree_sum(values, |x| x))
-    })
+    let sum = |range: Range<usize>| {
+        isa.vectorize(Sum64(&values[range])).unwrap_or_else(|Sum64(values)| spec::tree_sum(values, |x| x))
+    };
+    divided(0..values.len(), &sum, &|left, right| left + right)
 }
 
 /// `Σ x·x` in f64, where every square is exact, in the tree of [`sum`].
@@ -47,10 +47,11 @@ pub fn sum_f64(values: &[f64]) -> f64 {
 /// ```
 pub fn sum_of_squares(values: &[f32]) -> f64 {
     let isa = Isa::get();
-    divided(values, &|values| {
-        isa.vectorize(SumOfSquares(values))
+    let sum = |range: Range<usize>| {
+        isa.vectorize(SumOfSquares(&values[range]))
             .unwrap_or_else(|SumOfSquares(values)| spec::tree_sum(values, |x| f64::from(x) * f64::from(x)))
-    })
+    };
+    divided(0..values.len(), &sum, &|left, right| left + right)
 }
 
 /// [`sum`] divided by the count: the f32 sum and the count are divided in f64, and the quotient is rounded to f32. NaN for
@@ -66,12 +67,12 @@ pub fn mean(values: &[f32]) -> f32 {
 /// The largest element; of equal ones (`+0` and `−0`) the first. The canonical NaN if there is any NaN, `−∞` for an empty
 /// slice.
 pub fn max(values: &[f32]) -> f32 {
-    with_float_defaults(|| max_on(Isa::get(), values))
+    max_on(Isa::get(), values)
 }
 
 /// The first index of the largest element, or of the first NaN if there is one; `None` for an empty slice.
 pub fn argmax(values: &[f32]) -> Option<usize> {
-    with_float_defaults(|| argmax_on(Isa::get(), values))
+    argmax_on(Isa::get(), values)
 }
 
 /// [`argmax`] of every row of an R×C matrix: R column numbers.
@@ -94,19 +95,52 @@ pub fn argmax_rows(values: ArrayView2<'_, f32>) -> Result<Vec<u32>, KernelError>
 
 /// Column sums of an R×C matrix: element `j` is [`sum`] of column `j`, bit for bit.
 ///
-/// # Panics
-/// If there is no memory for a copy of a matrix without row-major or column-major layout; [`sum_axis_into`] gives an error then.
-pub fn sum_axis0(values: ArrayView2<'_, f32>) -> Array1<f32> {
-    let mut sums = Array1::zeros(values.ncols());
-    sum_axis_into(values, Axis(0), sums.view_mut()).expect("the matrix fits into memory");
-    sums
+/// ```
+/// use ndarray::array;
+/// let sums = bitproof_kernels::sum_axis0(array![[1.0, 2.0], [3.0, 4.0]].view())?;
+/// assert_eq!(sums, array![4.0, 6.0]);
+/// # Ok::<(), bitproof_kernels::KernelError>(())
+/// ```
+///
+/// # Errors
+/// [`KernelError::SizeOverflow`] if there is no memory for the result, [`KernelError::OutOfMemory`] if there is none for a copy of a
+/// matrix without row-major or column-major layout.
+pub fn sum_axis0(values: ArrayView2<'_, f32>) -> Result<Array1<f32>, KernelError> {
+    let mut sums = Array1::from(zeros("sum_axis0", 1, values.ncols())?);
+    sum_axis_into(values, Axis(0), sums.view_mut())?;
+    Ok(sums)
 }
 
 fn mean_of(sum: f32, count: usize) -> f32 {
     (f64::from(sum) / count as f64) as f32
 }
 
+fn sum_on(isa: Isa, values: &[f32]) -> f32 {
+    let sum = |range: Range<usize>| {
+        isa.vectorize(Sum(&values[range])).unwrap_or_else(|Sum(values)| spec::tree_sum(values, |x| x))
+    };
+    divided(0..values.len(), &sum, &|left, right| left + right)
+}
+
 fn max_on(isa: Isa, values: &[f32]) -> f32 {
+    let larger = |left: f32, right: f32| if follows(left, right) { right } else { left };
+    divided(0..values.len(), &|range| max_of_part(isa, &values[range]), &larger)
+}
+
+fn argmax_on(isa: Isa, values: &[f32]) -> Option<usize> {
+    let largest = |range: Range<usize>| Some(range.start + argmax_of_part(isa, &values[range])?);
+    divided(0..values.len(), &largest, &|left, right| {
+        let (left, right) = (left?, right?);
+        Some(if follows(values[left], values[right]) { right } else { left })
+    })
+}
+
+/// Whether the largest of a later part takes the place of the largest of an earlier one.
+fn follows(earlier: f32, later: f32) -> bool {
+    !earlier.is_nan() && (later.is_nan() || later > earlier)
+}
+
+fn max_of_part(isa: Isa, values: &[f32]) -> f32 {
     match isa.vectorize(Largest(values)) {
         Ok(0.0) => {
             // Of zeros the first, which may be −0.
@@ -117,7 +151,7 @@ fn max_on(isa: Isa, values: &[f32]) -> f32 {
     }
 }
 
-fn argmax_on(isa: Isa, values: &[f32]) -> Option<usize> {
+fn argmax_of_part(isa: Isa, values: &[f32]) -> Option<usize> {
     match isa.vectorize(Largest(values)) {
         Ok(largest) if largest.is_nan() => values.iter().position(|value| value.is_nan()),
         Ok(largest) => position(isa, values, largest),
@@ -130,20 +164,24 @@ fn position(isa: Isa, values: &[f32], wanted: f32) -> Option<usize> {
     isa.vectorize(Position(values, wanted)).unwrap_or_else(scalar)
 }
 
-/// A sum in the tree over all chunks, whose halves go to different threads while they are long.
-fn divided<X: Sync, T: Send + std::ops::Add<Output = T>>(
-    values: &[X],
-    sum: &(impl Fn(&[X]) -> T + Sync),
+/// A reduction in the tree over all chunks, whose halves go to different threads while they are long.
+fn divided<T: Send>(
+    range: Range<usize>,
+    reduce: &(impl Fn(Range<usize>) -> T + Sync),
+    join: &(impl Fn(T, T) -> T + Sync),
 ) -> T {
     /// Chunks that are worth waking a thread for.
     const WORTH_A_THREAD: usize = 32;
-    let chunks = values.len().div_ceil(CHUNK);
+    let chunks = range.len().div_ceil(CHUNK);
     if chunks < 2 * WORTH_A_THREAD || rayon::current_num_threads() == 1 {
-        return with_float_defaults(|| sum(values));
+        return with_float_defaults(|| reduce(range));
     }
-    let (left, right) = values.split_at(left_chunks(chunks) * CHUNK);
-    let (left, right) = rayon::join(|| divided(left, sum), || divided(right, sum));
-    with_float_defaults(|| left + right)
+    let middle = range.start + left_chunks(chunks) * CHUNK;
+    let (left, right) = rayon::join(
+        || divided(range.start..middle, reduce, join),
+        || divided(middle..range.end, reduce, join),
+    );
+    with_float_defaults(|| join(left, right))
 }
 
 #[cfg(test)]
@@ -205,6 +243,29 @@ mod tests {
     }
 
     #[test]
+    fn threads_change_no_maximum() {
+        let length = 16_384 * 70 + 11;
+        let mut values = vec![-1.0; length];
+        let expect = |values: &[f32], index: usize| {
+            let expected = crate::canonical_nan(values[index]).to_bits();
+            for threads in [1, 2, 5] {
+                assert_eq!(with_threads(threads, || argmax(values)), Some(index), "{threads} threads");
+                assert_eq!(with_threads(threads, || max(values).to_bits()), expected, "{threads} threads");
+            }
+        };
+        expect(&values, 0);
+        // Each of these takes the place of the one before it.
+        for (index, value) in
+            [(length - 1, -0.0), (700_000, 0.0), (1_100_000, 3.0), (30_000, 3.0), (900_000, f32::NAN)]
+        {
+            values[index] = value;
+            expect(&values, index);
+        }
+        values[1_000_000] = f32::NAN;
+        expect(&values, 900_000);
+    }
+
+    #[test]
     fn means_round_once() {
         assert_eq!(mean(&[1.0, 2.0, 4.0]), 7.0f32 / 3.0);
         assert!(mean(&[]).is_nan());
@@ -227,11 +288,24 @@ mod tests {
         assert_eq!(argmax_rows(empty.view()), Err(KernelError::NoColumns { kernel: "argmax_rows", rows: 4 }));
     }
 
+    /// Wide enough for strips of all widths, on every instruction set.
+    #[test]
+    fn columns_of_wide_matrices_follow_the_tree() {
+        for rows in [0, 1, 63, 64, 65, 200] {
+            let columns = 2 * 256 + 128 + 64 + 16 + 5;
+            let values = Array2::from_shape_vec((rows, columns), numbers(rows * columns, 5)).unwrap();
+            for (column, got) in sum_axis0(values.view()).unwrap().iter().enumerate() {
+                let expected = by_definition(&values.column(column).to_vec());
+                assert_eq!(got.to_bits(), expected.to_bits(), "column {column} of {rows} rows");
+            }
+        }
+    }
+
     #[test]
     fn long_columns_follow_the_tree() {
         let rows = 16_384 * 3 + 70;
         let values = Array2::from_shape_vec((rows, 3), numbers(rows * 3, 4)).unwrap();
-        for (column, got) in sum_axis0(values.view()).iter().enumerate() {
+        for (column, got) in sum_axis0(values.view()).unwrap().iter().enumerate() {
             assert_eq!(got.to_bits(), sum(&values.column(column).to_vec()).to_bits());
         }
     }
@@ -247,7 +321,7 @@ mod tests {
         fn column_sums_are_sums_of_columns(rows in 0usize..200, columns in 0usize..70, flip: bool, seed: u64) {
             let values = Array2::from_shape_vec((rows, columns), numbers(rows * columns, seed)).unwrap();
             let view = if flip { values.slice(s![..;-1, ..]).reversed_axes() } else { values.view() };
-            let got = sum_axis0(view);
+            let got = sum_axis0(view).unwrap();
             prop_assert_eq!(got.len(), view.ncols());
             for (column, got) in got.iter().enumerate() {
                 prop_assert_eq!(got.to_bits(), sum(&view.column(column).to_vec()).to_bits());

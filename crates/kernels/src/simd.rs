@@ -143,6 +143,17 @@ pub(crate) trait F64Lanes:
     fn mul_add(self, b: Self, c: Self) -> Self;
     /// `c − self · b`, rounded once.
     fn neg_mul_add(self, b: Self, c: Self) -> Self;
+    /// `(a, b)`, of which the compiler then computes neither without the other. Where two chains of operations are worth their
+    /// registers only when they go on together, this keeps it from doing one after the other to save registers.
+    #[inline(always)]
+    fn tied(a: Self, b: Self) -> (Self, Self) {
+        (a, b)
+    }
+    /// Itself, with its registers [tied](F64Lanes::tied).
+    #[inline(always)]
+    fn abreast(self) -> Self {
+        self
+    }
     /// `√self`, correctly rounded.
     fn sqrt(self) -> Self;
     /// `self < b ? self : b`; `b` where either is NaN.
@@ -283,6 +294,19 @@ impl<V: F64Lanes> F64Lanes for Pair<V> {
         xor(b);
         add_bits(b);
         sub_bits(b);
+    }
+    #[inline(always)]
+    fn tied(a: Self, b: Self) -> (Self, Self) {
+        let (first, second) = V::tied(a.0, b.0);
+        let (third, fourth) = V::tied(a.1, b.1);
+        let (second, third) = V::tied(second, third);
+        let (first, fourth) = V::tied(first, fourth);
+        (Pair(first, third), Pair(second, fourth))
+    }
+    #[inline(always)]
+    fn abreast(self) -> Self {
+        let (low, high) = V::tied(self.0, self.1);
+        Pair(low, high)
     }
     #[inline(always)]
     fn fill(self, x: f64) -> Self {

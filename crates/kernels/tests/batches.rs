@@ -4,8 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
-use bitproof_kernels::{gather_rows_into, Batches, KernelError, LastBatch, PrefetchBatches, StreamKey};
-use ndarray::{array, s, Array2};
+use bitproof_kernels::{Batches, LastBatch, PrefetchBatches, StreamKey};
 
 fn size(size: usize) -> NonZeroUsize {
     NonZeroUsize::new(size).unwrap()
@@ -122,33 +121,4 @@ fn a_panic_arrives_after_the_items_before_it() {
     assert_eq!((prefetched.next(), prefetched.len()), (None, 0));
     // Nobody asks: the panic ends with the thread.
     drop(PrefetchBatches::new(order, 3, size(1), make).unwrap());
-}
-
-#[test]
-fn rows_are_copied_bit_by_bit() {
-    let mut source = Array2::from_shape_fn((9, 5), |(i, j)| (i * 10 + j) as f32);
-    source[[4, 2]] = f32::from_bits(0x7fa0_0001); // a signalling NaN
-    source[[4, 3]] = -0.0;
-    let rows = [4, 0, 8, 4];
-    for view in [source.view(), source.slice(s![.., ..;-1]), source.slice(s![..;-1, ..])] {
-        let mut wide = Array2::from_elem((4, 11), 7.0f32);
-        gather_rows_into(view, &rows, wide.slice_mut(s![.., ..10;2])).unwrap();
-        for (i, &row) in rows.iter().enumerate() {
-            for j in 0..5 {
-                assert_eq!(wide[[i, 2 * j]].to_bits(), view[[row as usize, j]].to_bits());
-            }
-        }
-        assert!(wide.slice(s![.., 1..;2]).iter().all(|&gap| gap == 7.0));
-    }
-}
-
-#[test]
-fn rows_are_checked_before_anything_is_written() {
-    let source = array![[1.0, 2.0], [3.0, 4.0]];
-    let mut out = array![[7.0, 7.0], [7.0, 7.0]];
-    let refusal = gather_rows_into(source.view(), &[1, 2], out.view_mut()).unwrap_err();
-    assert_eq!(refusal, KernelError::IndexOutOfRange { kernel: "gather_rows", at: 1, index: 2, length: 2 });
-    assert!(gather_rows_into(source.view(), &[1], out.view_mut()).is_err());
-    assert_eq!(out, array![[7.0, 7.0], [7.0, 7.0]]);
-    gather_rows_into(Array2::zeros((0, 3)).view(), &[], Array2::zeros((0, 3)).view_mut()).unwrap();
 }

@@ -190,6 +190,25 @@ fn other_orders_differ() {
 }
 
 #[test]
+fn rows_are_copied_bit_by_bit_from_where_they_lie() {
+    let mut source = Array2::from_shape_fn((9, 5), |(i, j)| (i * 10 + j) as f32);
+    source[[4, 2]] = f32::from_bits(0x7fa0_0001); // a signalling NaN
+    source[[4, 3]] = -0.0;
+    let rows = [4, 0, 8, 4];
+    let column_major = source.t().as_standard_layout().into_owned();
+    for view in [source.view(), source.slice(s![.., ..;-1]), source.slice(s![..;-1, ..]), column_major.t()] {
+        let mut wide = Array2::from_elem((4, 11), 7.0f32);
+        embedding_into(view, &rows, wide.slice_mut(s![.., ..10;2])).unwrap();
+        for (i, &row) in rows.iter().enumerate() {
+            for j in 0..5 {
+                assert_eq!(wide[[i, 2 * j]].to_bits(), view[[row as usize, j]].to_bits());
+            }
+        }
+        assert!(wide.slice(s![.., 1..;2]).iter().all(|&gap| gap == 7.0));
+    }
+}
+
+#[test]
 fn ids_and_shapes_are_checked() {
     let weight = Array2::<f32>::zeros((4, 2));
     let mut y = Array2::from_elem((3, 2), 7.0f32);

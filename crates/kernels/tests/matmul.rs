@@ -74,45 +74,82 @@ impl Laid {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 600,
-        rng_seed: RngSeed::Fixed(2),
+/// Rows, depth and columns, layouts, seed and start.
+type Case = ([usize; 3], [u8; 3], u64, u8);
+
+fn is_the_naive_loop(([m, k, n], layouts, seed, start): Case) -> Result<(), TestCaseError> {
+    let a = Laid::new((m, k), layouts[0] % 6, seed);
+    let b = Laid::new((k, n), layouts[1] % 6, seed ^ 1);
+    let held = Laid::new((m, n), 0, seed ^ 2).data;
+    let bias: Array1<f32> = Laid::new((1, n), 0, seed ^ 3).data.row(0).to_owned();
+    let from = match start {
+        0 => Array2::zeros((m, n)),
+        1 => bias.broadcast((m, n)).unwrap().to_owned(),
+        _ => held.clone(),
+    };
+    let expected = naive(a.view(), b.view(), &from);
+    for isa in Isa::available() {
+        // The result goes into a row-major and into a stepped matrix, whose gaps must stay untouched.
+        let mut wide = Array2::from_elem((m, n * 2 + 1), 7.0f32);
+        wide.slice_mut(s![.., ..n * 2;2]).assign(&held);
+        let mut dense = held.clone();
+        for c in [dense.view_mut(), wide.slice_mut(s![.., ..n * 2;2])] {
+            let start = match start {
+                0 => Start::Zero,
+                1 => Start::Bias(bias.view()),
+                _ => Start::Accumulate,
+            };
+            matmul_into_with(isa, a.view(), b.view(), start, c).unwrap();
+        }
+        prop_assert_eq!(bits(dense.view()), bits(expected.view()), "{}", isa.name());
+        prop_assert_eq!(bits(wide.slice(s![.., ..n * 2;2])), bits(expected.view()), "{}", isa.name());
+        prop_assert!(wide.slice(s![.., 1..;2]).iter().all(|&gap| gap == 7.0));
+    }
+    Ok(())
+}
+
+fn config(cases: u32, seed: u64) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        rng_seed: RngSeed::Fixed(seed),
         failure_persistence: None,
         ..ProptestConfig::default()
-    })]
+    }
+}
+
+fn small_shapes() -> impl Strategy<Value = [usize; 3]> {
+    (0usize..11, 0usize..40, 0usize..45).prop_map(|(m, k, n)| [m, k, n])
+}
+
+/// Rows and columns within one of a multiple of the tiles, 6x16 on AVX2, 8x48 on AVX-512 and 8x12 on NEON; now and then as deep as
+/// a block, and then large enough for packing.
+fn shapes_at_edges() -> impl Strategy<Value = [usize; 3]> {
+    let depth = prop_oneof![19 => 0usize..24, 1 => near_a_multiple(&[256, 512], 512)];
+    (near_a_multiple(&[6, 8], 24), depth, near_a_multiple(&[12, 16, 48], 96)).prop_map(|(m, k, n)| [m, k, n])
+}
+
+/// A multiple of one of the sides, `most` being the largest, or a neighbour of it.
+fn near_a_multiple(sides: &'static [usize], most: usize) -> impl Strategy<Value = usize> {
+    (prop::sample::select(sides), 0..=most, 0usize..3)
+        .prop_map(move |(side, below, off)| (below / side * side + off).saturating_sub(1))
+}
+
+proptest! {
+    #![proptest_config(config(600, 2))]
     #[test]
-    fn every_path_is_the_naive_loop(
-        m in 0usize..11, k in 0usize..40, n in 0usize..45,
-        layouts: [u8; 3], seed: u64, start in 0u8..3,
+    fn every_path_is_the_naive_loop(shape in small_shapes(), layouts: [u8; 3], seed: u64, start in 0u8..3) {
+        is_the_naive_loop((shape, layouts, seed, start))?;
+    }
+}
+
+proptest! {
+    #![proptest_config(config(10_000, 3))]
+    #[test]
+    #[ignore = "slow: cargo test --release -p bitproof-kernels --test matmul -- --ignored"]
+    fn every_path_is_the_naive_loop_often(
+        shape in shapes_at_edges(), layouts: [u8; 3], seed: u64, start in 0u8..3,
     ) {
-        let a = Laid::new((m, k), layouts[0] % 6, seed);
-        let b = Laid::new((k, n), layouts[1] % 6, seed ^ 1);
-        let held = Laid::new((m, n), 0, seed ^ 2).data;
-        let bias: Array1<f32> = Laid::new((1, n), 0, seed ^ 3).data.row(0).to_owned();
-        let from = match start {
-            0 => Array2::zeros((m, n)),
-            1 => bias.broadcast((m, n)).unwrap().to_owned(),
-            _ => held.clone(),
-        };
-        let expected = naive(a.view(), b.view(), &from);
-        for isa in Isa::available() {
-            // The result goes into a row-major and into a stepped matrix, whose gaps must stay untouched.
-            let mut wide = Array2::from_elem((m, n * 2 + 1), 7.0f32);
-            wide.slice_mut(s![.., ..n * 2;2]).assign(&held);
-            let mut dense = held.clone();
-            for c in [dense.view_mut(), wide.slice_mut(s![.., ..n * 2;2])] {
-                let start = match start {
-                    0 => Start::Zero,
-                    1 => Start::Bias(bias.view()),
-                    _ => Start::Accumulate,
-                };
-                matmul_into_with(isa, a.view(), b.view(), start, c).unwrap();
-            }
-            prop_assert_eq!(bits(dense.view()), bits(expected.view()), "{}", isa.name());
-            prop_assert_eq!(bits(wide.slice(s![.., ..n * 2;2])), bits(expected.view()), "{}", isa.name());
-            prop_assert!(wide.slice(s![.., 1..;2]).iter().all(|&gap| gap == 7.0));
-        }
+        is_the_naive_loop((shape, layouts, seed, start))?;
     }
 }
 

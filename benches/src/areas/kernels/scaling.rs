@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
 use bitproof_kernels::{
-    binary_into, gather_rows_into, matmul_into, with_threads, Batches, Binary, LastBatch, PrefetchBatches,
+    binary_into, embedding_into, matmul_into, with_threads, Batches, Binary, LastBatch, PrefetchBatches,
     Start,
 };
 use ndarray::{s, Array2};
@@ -85,7 +85,7 @@ fn batches(harness: &Harness<'_>, name: &str, rows: usize) -> Result<Measurement
         for (number, batch) in shuffled(rows).iter().enumerate() {
             let first = number * BATCH;
             let out = epoch.slice_mut(s![first..first + batch.len(), ..]);
-            gather_rows_into(dataset.view(), batch, out).expect("the rows are there");
+            embedding_into(dataset.view(), batch, out).expect("the rows are there");
         }
     };
     into(harness, name, Array2::zeros((rows, FEATURES)), work)
@@ -98,7 +98,7 @@ fn prefetched(harness: &Harness<'_>, name: &str, rows: usize) -> Result<Measurem
         let source = Arc::clone(&dataset);
         let gather = move |batch: &[u32]| {
             let mut out = Array2::zeros((batch.len(), FEATURES));
-            gather_rows_into(source.view(), batch, out.view_mut()).expect("the rows are there");
+            embedding_into(source.view(), batch, out.view_mut()).expect("the rows are there");
             out
         };
         let ahead = NonZeroUsize::new(2).expect("two is not zero");

@@ -7,8 +7,8 @@
 use crate::simd::{F64Lanes, MOST_LANES};
 use crate::spec::elementary::TO_INTEGER;
 use crate::spec::tables::{
-    EXPM1_FUSED_Q, EXPM1_Q, EXPM1_SIXTEENTH_Q, INV_LN2, INV_LN2_SIXTEENTH, LN2_HIGH, LN2_LOW, LN2_SIXTEENTH,
-    LOG1P_Q, LOG_FUSED_INVERSE, LOG_FUSED_VALUE, SIXTEENTHS,
+    EXPM1_FUSED_Q, EXPM1_Q, EXPM1_SIXTEENTH_Q, EXPM1_SIXTEENTH_SHORT_Q, INV_LN2, INV_LN2_SIXTEENTH, LN2_HIGH,
+    LN2_LOW, LN2_SIXTEENTH, LOG1P_Q, LOG_FUSED_INVERSE, LOG_FUSED_VALUE, SIXTEENTHS,
 };
 
 /// `spec::elementary::exp64` in every lane, bit for bit; for `x` in [−700, 700].
@@ -27,13 +27,14 @@ pub(crate) fn exp16<V: F64Lanes>(x: V) -> V {
     let shifted = x * x.fill(INV_LN2_SIXTEENTH) + x.fill(TO_INTEGER);
     let k = shifted - x.fill(TO_INTEGER);
     let r = x - k * x.fill(LN2_SIXTEENTH);
-    let p = r + (r * r) * horner(r, &EXPM1_SIXTEENTH_Q);
+    let square = r * r;
+    let p = r + square * even_odd(r, square, &filled(r, &EXPM1_SIXTEENTH_SHORT_Q));
     let scale = sixteenths(shifted);
     scale + scale * p
 }
 
-/// `exp`, correct when rounded to f32: by a table where looking up is one instruction, by a longer polynomial elsewhere. Both
-/// round to the same f32.
+/// `exp`, correct when rounded to f32: by a table where enough lanes go side by side to hide the looking up, by a longer
+/// polynomial elsewhere. Both round to the same f32.
 #[inline(always)]
 pub(crate) fn exp<V: F64Lanes>(x: V) -> V {
     let bounded = x.min(x.fill(100.0)).max(x.fill(-110.0));
@@ -43,7 +44,7 @@ pub(crate) fn exp<V: F64Lanes>(x: V) -> V {
         let shifted = bounded.mul_add(x.fill(INV_LN2_SIXTEENTH), x.fill(TO_INTEGER));
         let k = shifted - x.fill(TO_INTEGER);
         let r = k.neg_mul_add(x.fill(LN2_LOW / 16.0), k.neg_mul_add(x.fill(LN2_HIGH / 16.0), bounded));
-        (sixteenths(shifted), (r * r).mul_add(fused_horner(r, &EXPM1_SIXTEENTH_Q), r))
+        (sixteenths(shifted), fused_expm1(r, &EXPM1_SIXTEENTH_Q))
     };
     keep_nan(x, scale.mul_add(p, scale))
 }
@@ -65,7 +66,8 @@ pub(crate) fn log<V: F64Lanes>(x: V) -> (V, bool) {
     let r = z.mul_add(interval.look_up(&LOG_FUSED_INVERSE), x.fill(-1.0)); // exact
     let high = k.mul_add(x.fill(LN2_HIGH), interval.look_up(&LOG_FUSED_VALUE)); // exact
     let low = k.mul_add(x.fill(LN2_LOW), r);
-    let y = high + (r * r).mul_add(fused_horner(r, &LOG1P_Q), low);
+    let square = r * r;
+    let y = high + square.mul_add(fused_even_odd(r, square, &filled(r, &LOG1P_Q)), low);
     // The 29 bits that an f32 lacks are 0, or 1 and then 0: as a number, what is left of them is ±0.
     let undecided = V::any(y.shift_left::<35>().eq(x.fill(0.0)));
     let inside = V::all(x.fill(0.0).lt(x)) & V::all(x.lt(x.fill(f64::INFINITY)));
@@ -93,14 +95,41 @@ pub(super) fn keep_nan<V: F64Lanes>(x: V, y: V) -> V {
     V::select(x.eq(x), y, x.fill(f64::NAN))
 }
 
-/// `q₀ + x (q₁ + x (q₂ + …))`, each multiplication and addition fused.
+/// `spec::elementary::even_odd` in every lane, bit for bit, given `x²` too.
 #[inline(always)]
-pub(super) fn fused_horner<V: F64Lanes, const N: usize>(x: V, q: &[f64; N]) -> V {
-    let mut value = x.fill(q[N - 1]);
-    for &coefficient in q[..N - 1].iter().rev() {
-        value = value.mul_add(x, x.fill(coefficient));
+pub(super) fn even_odd<V: F64Lanes, const N: usize>(x: V, square: V, q: &[V; N]) -> V {
+    let (mut odd, mut even) = (q[N - 1], q[N - 2]);
+    for &coefficient in q[..N - 2].iter().rev() {
+        (odd, even) = (even, odd * square + coefficient);
     }
-    value
+    even + odd * x
+}
+
+/// [`even_odd`], each multiplication and addition fused.
+#[inline(always)]
+pub(super) fn fused_even_odd<V: F64Lanes, const N: usize>(x: V, square: V, q: &[V; N]) -> V {
+    let (mut odd, mut even) = (q[N - 1], q[N - 2]);
+    for &coefficient in q[..N - 2].iter().rev() {
+        (odd, even) = (even, odd.mul_add(square, coefficient));
+    }
+    odd.mul_add(x, even)
+}
+
+/// Each coefficient in all lanes.
+#[inline(always)]
+fn filled<V: F64Lanes, const N: usize>(x: V, q: &[f64; N]) -> [V; N] {
+    let mut lanes = [x; N];
+    for (lanes, &coefficient) in lanes.iter_mut().zip(q) {
+        *lanes = x.fill(coefficient);
+    }
+    lanes
+}
+
+/// `r + r² q(r)`, fused.
+#[inline(always)]
+fn fused_expm1<V: F64Lanes, const N: usize>(r: V, q: &[f64; N]) -> V {
+    let square = r * r;
+    square.mul_add(fused_even_odd(r, square, &filled(r, q)), r)
 }
 
 /// `q₀ + x (q₁ + x (q₂ + …))`.
@@ -119,8 +148,7 @@ fn exp_parts<V: F64Lanes, const N: usize>(x: V, q: &[f64; N]) -> (V, V) {
     let shifted = x.mul_add(x.fill(INV_LN2), x.fill(TO_INTEGER));
     let k = shifted - x.fill(TO_INTEGER);
     let r = k.neg_mul_add(x.fill(LN2_LOW), k.neg_mul_add(x.fill(LN2_HIGH), x));
-    let p = (r * r).mul_add(fused_horner(r, q), r);
-    (power_of_two(shifted), p)
+    (power_of_two(shifted), fused_expm1(r, q))
 }
 
 /// `2ᵏ` from `k + TO_INTEGER`, whose lowest bits are those of `k`.

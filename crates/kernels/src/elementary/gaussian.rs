@@ -1,6 +1,6 @@
 //! The error function and GELU, which is built on the tail of the normal distribution, in lanes.
 
-use super::exponential::{absolute, exp16, keep_nan, with_sign_of};
+use super::exponential::{absolute, even_odd, exp16, fused_even_odd, keep_nan, with_sign_of};
 use crate::simd::F64Lanes;
 use crate::spec::elementary::TO_INTEGER;
 use crate::spec::tables::{
@@ -17,11 +17,7 @@ pub(crate) fn erf<V: F64Lanes>(x: V) -> V {
     let shifted = magnitude.mul_add(x.fill(ERF_INVERSE_WIDTH), x.fill(TO_INTEGER));
     let t = (shifted - x.fill(TO_INTEGER)).neg_mul_add(x.fill(ERF_WIDTH), magnitude);
     let q = shifted.look_up_rows(&ERF, &ERF_ROWS);
-    let mut value = q[q.len() - 1];
-    for &coefficient in q[..q.len() - 1].iter().rev() {
-        value = value.mul_add(t, coefficient);
-    }
-    keep_nan(x, with_sign_of(x, value))
+    keep_nan(x, with_sign_of(x, fused_even_odd(t, t * t, &q)))
 }
 
 /// The sequence of `spec::elementary::gelu`.
@@ -49,11 +45,7 @@ fn gauss_tail<V: F64Lanes>(x: V) -> (V, V, V) {
     let shifted = inside * x.fill(TAIL_INVERSE_WIDTH) + x.fill(TO_INTEGER);
     let t = inside - (shifted - x.fill(TO_INTEGER)) * x.fill(TAIL_WIDTH);
     let q = shifted.look_up_rows(&TAIL, &TAIL_ROWS);
-    let mut w = q[q.len() - 1];
-    for &coefficient in q[..q.len() - 1].iter().rev() {
-        w = w * t + coefficient;
-    }
-    (u, e, w)
+    (u, e, even_odd(t, t * t, &q))
 }
 
 const fn transposed<const K: usize>(columns: &[[f64; 16]; K]) -> [[f64; K]; 16] {

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use super::{exponential, gaussian, sigmoid, trigonometric, Unary};
 use crate::isa::Isa;
-use crate::simd::{F64Lanes, Pair, Simd, Vectorized};
+use crate::simd::{F64Lanes, Pair, Simd, Vectorized, MOST_LANES};
 use crate::spec::elementary as spec;
 
 /// `out[i] = f(x[i])`, for slices of equal length.
@@ -89,27 +89,46 @@ impl<F: Function> Vectorized for Map<'_, F> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let mut x = self.x.chunks_exact(S::LANES);
-        let mut out = self.out.chunks_exact_mut(S::LANES);
+        let length = block_length::<S>();
+        let mut x = self.x.chunks_exact(length);
+        let mut out = self.out.chunks_exact_mut(length);
         for (x, out) in x.by_ref().zip(out.by_ref()) {
             block::<F, S>(simd, x, out);
         }
         let (x, out) = (x.remainder(), out.into_remainder());
         if !x.is_empty() {
             // Two is a number that no function leaves to the specification.
-            let (mut from, mut to) = ([2.0; 16], [0.0; 16]);
+            let (mut from, mut to) = ([2.0; MOST_LANES], [0.0; MOST_LANES]);
             from[..x.len()].copy_from_slice(x);
-            block::<F, S>(simd, &from[..S::LANES], &mut to[..S::LANES]);
+            block::<F, S>(simd, &from[..length], &mut to[..length]);
             out.copy_from_slice(&to[..x.len()]);
         }
     }
 }
 
-/// [`Simd::LANES`] elements, in two registers of f64 that go side by side.
+/// Elements of a [`block`].
+const fn block_length<S: Simd>() -> usize {
+    if S::LANES < MOST_LANES {
+        2 * S::LANES
+    } else {
+        S::LANES
+    }
+}
+
+/// As many registers of f64 side by side as it takes to hide how long each operation lasts: four, but two of the widest.
 #[inline(always)]
 fn block<F: Function, S: Simd>(simd: S, x: &[f32], out: &mut [f32]) {
-    let (low, high) = x.split_at(S::LANES_64);
-    let (y, decided) = F::lanes(Pair(simd.widen(low), simd.widen(high)));
+    if S::LANES < MOST_LANES {
+        let (low, high) = x.split_at(S::LANES);
+        lanes::<F, _>(Pair(Pair::widen(simd, low), Pair::widen(simd, high)), x, out);
+    } else {
+        lanes::<F, _>(Pair::widen(simd, x), x, out);
+    }
+}
+
+#[inline(always)]
+fn lanes<F: Function, V: F64Lanes>(widened: V, x: &[f32], out: &mut [f32]) {
+    let (y, decided) = F::lanes(widened);
     if decided {
         y.narrow(out);
     } else {

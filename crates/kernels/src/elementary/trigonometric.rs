@@ -1,6 +1,6 @@
 //! Sine and cosine in lanes.
 
-use super::exponential::{absolute, fused_horner, SIGN};
+use super::exponential::{absolute, SIGN};
 use crate::simd::F64Lanes;
 use crate::spec::elementary::TO_INTEGER;
 use crate::spec::tables::{COS_Q, HALF_PI_HIGH, HALF_PI_LOW, SIN_Q, TWO_OVER_PI};
@@ -34,4 +34,14 @@ fn at_quadrant<V: F64Lanes>(magnitude: V, ahead: u64) -> (V, bool) {
     let quadrant = shifted.add_bits(magnitude.fill_bits(ahead));
     let y = V::select(quadrant.is_odd(), cosine, sine);
     (y.xor(quadrant.shift_right::<1>().shift_left::<63>()), decided)
+}
+
+/// `q₀ + x (q₁ + x (q₂ + …))`, each multiplication and addition fused.
+#[inline(always)]
+fn fused_horner<V: F64Lanes, const N: usize>(x: V, q: &[f64; N]) -> V {
+    let mut value = x.fill(q[N - 1]);
+    for &coefficient in q[..N - 1].iter().rev() {
+        value = value.mul_add(x, x.fill(coefficient)).abreast();
+    }
+    value
 }

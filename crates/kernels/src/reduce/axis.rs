@@ -4,8 +4,7 @@ use ndarray::{ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Axis, RemoveAx
 use rayon::prelude::*;
 
 use super::columns::{ColumnMaxima, ColumnSums, Columns};
-use super::lanes::Sum;
-use super::{argmax_on, max_on, mean_of};
+use super::{argmax_on, max_on, mean_of, sum_on};
 use crate::error::KernelError;
 use crate::isa::Isa;
 use crate::scratch::{fill_row_major, row_major, with_scratch, Scratch};
@@ -139,8 +138,7 @@ impl Sums {
 
 impl Reduction<f32> for Sums {
     fn row(&self, x: &[f32]) -> f32 {
-        let sum = self.isa.vectorize(Sum(x)).unwrap_or_else(|Sum(x)| tree_sum(x, |x| x));
-        self.finish(sum, x.len())
+        self.finish(sum_on(self.isa, x), x.len())
     }
 
     fn columns(&self, of: Columns<'_>, out: &mut [f32]) {
@@ -200,11 +198,21 @@ impl Reduction<f32> for LogSums {
     }
 }
 
+/// Column by column. As many are copied at once as share a cache line, unless they are long.
 fn each_column(of: Columns<'_>, out: &mut [f32], reduce: impl Fn(&[f32]) -> f32) {
-    with_scratch(of.rows, |column: &mut [f32]| {
-        for (index, out) in out.iter_mut().enumerate() {
-            of.gather(index, column);
-            *out = reduce(column);
+    const MOST: usize = 1 << 20;
+    if of.rows == 0 {
+        return out.fill(reduce(&[]));
+    }
+    let width = (MOST / of.rows).clamp(1, 16);
+    // A cache line more than they need, or the same few lines of the cache would have to hold all columns.
+    let stride = of.rows.next_multiple_of(16) + 16;
+    with_scratch(width * stride, |columns: &mut [f32]| {
+        for (block, out) in out.chunks_mut(width).enumerate() {
+            of.gather(block * width, out.len(), columns, stride);
+            for (out, column) in out.iter_mut().zip(columns.chunks_exact(stride)) {
+                *out = reduce(&column[..of.rows]);
+            }
         }
     });
 }

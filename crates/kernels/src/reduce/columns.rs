@@ -24,10 +24,13 @@ impl<'a> Columns<'a> {
         &self.x[row * self.stride + first..][..width]
     }
 
-    /// The elements of column `column`.
-    pub(super) fn gather(&self, column: usize, to: &mut [f32]) {
-        let elements = self.x[column.min(self.x.len())..].iter().step_by(self.stride.max(1));
-        to.iter_mut().zip(elements).for_each(|(to, from)| *to = *from);
+    /// The elements of `width` columns from `first` on, where column `first + i` begins at `i · to_stride`.
+    pub(super) fn gather(&self, first: usize, width: usize, to: &mut [f32], to_stride: usize) {
+        for row in 0..self.rows {
+            for (column, &x) in self.part(row, first, width).iter().enumerate() {
+                to[column * to_stride + row] = x;
+            }
+        }
     }
 }
 
@@ -42,20 +45,35 @@ impl Vectorized for ColumnSums<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let ColumnSums { of, sums } = self;
-        let mut first = 0;
-        let mut strips = sums.chunks_exact_mut(4 * S::LANES);
-        for strip in strips.by_ref() {
-            strip_sums::<S, 4>(simd, of, first, strip);
-            first += strip.len();
-        }
-        for strip in strips.into_remainder().chunks_mut(S::LANES) {
+        let (first, sums) = strips::<S, 16>(simd, of, 0, sums);
+        let (first, sums) = strips::<S, 8>(simd, of, first, sums);
+        let (mut first, sums) = strips::<S, 4>(simd, of, first, sums);
+        for strip in sums.chunks_mut(S::LANES) {
             strip_sums::<S, 1>(simd, of, first, strip);
             first += strip.len();
         }
     }
 }
 
-/// Up to `W` registers of columns; fewer than all their lanes only for `W = 1`.
+/// The sums of columns from `first` on, as many as fill strips of `W` registers. Returns what is left of them.
+///
+/// The wider a strip, the longer is what it reads at once of each row.
+#[inline(always)]
+fn strips<'a, S: Simd, const W: usize>(
+    simd: S,
+    of: Columns<'_>,
+    mut first: usize,
+    sums: &'a mut [f32],
+) -> (usize, &'a mut [f32]) {
+    let mut strips = sums.chunks_exact_mut(W * S::LANES);
+    for strip in strips.by_ref() {
+        strip_sums::<S, W>(simd, of, first, strip);
+        first += strip.len();
+    }
+    (first, strips.into_remainder())
+}
+
+/// `W` registers of columns; fewer than all their lanes only for `W = 1`.
 #[inline(always)]
 fn strip_sums<S: Simd, const W: usize>(simd: S, of: Columns<'_>, first: usize, sums: &mut [f32]) {
     let total = fold_chunks(&Strip::<S, W> { simd, of, first, width: sums.len() });
@@ -67,6 +85,11 @@ fn strip_sums<S: Simd, const W: usize>(simd: S, of: Columns<'_>, first: usize, s
     }
 }
 
+/// f32 in a cache line.
+const LINE: usize = 16;
+/// How many rows of a lane are on their way while one is added.
+const AHEAD: usize = 2;
+
 struct Strip<'a, S, const W: usize> {
     simd: S,
     of: Columns<'a>,
@@ -75,6 +98,14 @@ struct Strip<'a, S, const W: usize> {
 }
 
 impl<S: Simd, const W: usize> Strip<'_, S, W> {
+    /// Asks for a row, which need not exist, ahead of its use: the processor does not see it coming, so far apart are the rows of
+    /// a lane.
+    #[inline(always)]
+    fn prefetch(&self, row: usize) {
+        for at in (0..W * S::LANES).step_by(LINE) {
+            self.simd.prefetch(self.of.x, row * self.of.stride + self.first + at);
+        }
+    }
     /// Continues a lane by one row.
     #[inline(always)]
     fn add_row(&self, mut sum: [S::F32; W], row: usize) -> [S::F32; W] {
@@ -106,11 +137,15 @@ impl<S: Simd, const W: usize> Chunks for Strip<'_, S, W> {
     fn chunk(&self, rows: Range<usize>) -> [S::F32; W] {
         let mut waiting = [self.zero(); LANES.ilog2() as usize + 1];
         let mut depth = 0;
+        let first_row = |index: usize| rows.start + (index.reverse_bits() >> (usize::BITS - LANES.ilog2()));
         for index in 0..LANES {
-            let lane = index.reverse_bits() >> (usize::BITS - LANES.ilog2());
             let mut sum = self.zero();
-            let mut row = rows.start + lane;
+            let mut row = first_row(index);
             while row < rows.end {
+                if W > 1 {
+                    let ahead = row + AHEAD * LANES;
+                    self.prefetch(if ahead < rows.end { ahead } else { first_row((index + 1) % LANES) });
+                }
                 sum = self.add_row(sum, row);
                 row += LANES;
             }

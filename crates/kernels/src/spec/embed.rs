@@ -1,9 +1,15 @@
 //! Rows looked up by index, and the gradient of that.
 
-/// `y[p] = weight[ids[p]]`, rows of `width` elements.
-pub(crate) fn gather(weight: &[f32], ids: &[u32], width: usize, y: &mut [f32]) {
-    for (&id, y) in ids.iter().zip(y.chunks_exact_mut(width)) {
-        y.copy_from_slice(&weight[id as usize * width..][..width]);
+use ndarray::ArrayView2;
+
+/// `y[p] = weight[ids[p]]`, for a table with columns.
+pub(crate) fn gather(weight: ArrayView2<'_, f32>, ids: &[u32], y: &mut [f32]) {
+    for (&id, y) in ids.iter().zip(y.chunks_exact_mut(weight.ncols())) {
+        let row = weight.row(id as usize);
+        match row.as_slice() {
+            Some(row) => y.copy_from_slice(row),
+            None => y.iter_mut().zip(row).for_each(|(y, &x)| *y = x),
+        }
     }
 }
 

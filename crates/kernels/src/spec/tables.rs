@@ -68,6 +68,14 @@ pub(crate) const EXPM1_SIXTEENTH_Q: [f64; 5] = [
     f64::from_bits(0x3f81_1120_b03c_d855), // 8.33344972452835543e-03
     f64::from_bits(0x3f56_c17b_b5eb_ddb4), // 1.38890343776930120e-03
 ];
+/// The same with a coefficient less, which is enough for activations.
+#[rustfmt::skip]
+pub(crate) const EXPM1_SIXTEENTH_SHORT_Q: [f64; 4] = [
+    f64::from_bits(0x3fdf_ffff_fff5_7d7a), // 4.99999999961765362e-01
+    f64::from_bits(0x3fc5_5555_5552_549d), // 1.66666666661204582e-01
+    f64::from_bits(0x3fa5_556b_342d_640e), // 4.16673184578898320e-02
+    f64::from_bits(0x3f81_111d_9066_9f41), // 8.33342644621348945e-03
+];
 /// An approximation c of 1/z for each interval, with at most nine bits.
 #[rustfmt::skip]
 pub(crate) const LOG_INVERSE: [f64; 16] = [

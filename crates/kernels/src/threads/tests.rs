@@ -133,7 +133,6 @@ fn elements(all: &mut Results) {
     let dropout = Dropout::new(StreamKey::from_bytes(*b"dropout1"), 0.3);
     all.add_filled("dropout", shape, |out| dropout_into(&dropout, a.view(), out));
     all.add_filled("dropout_grad", shape, |out| dropout_grad_into(&dropout, a.view(), out));
-    all.add_filled("gather_rows", (3, 41), |out| gather_rows_into(a.view(), &[2, 0, 2], out));
     let stream = || Stream::new(StreamKey::from_bytes(*b"weights1"));
     let mut fill = |name, draw: &dyn Fn(&mut [f32])| {
         all.add_filled(name, 300, |mut out| {
@@ -159,7 +158,7 @@ fn reductions(all: &mut Results) {
         all.add_f64("argmax", argmax(x).map(|index| index as f64));
     }
     all.add_f64("sum_f64", [sum_f64(&wide)]);
-    all.add("sum_axis0", &sum_axis0(matrix(70, 45, 8).view()));
+    all.add("sum_axis0", &sum_axis0(matrix(70, 45, 8).view()).unwrap());
     let ranks = argmax_rows(matrix(70, 45, 8).view()).unwrap();
     all.add_f64("argmax_rows", ranks.into_iter().map(f64::from));
     for axis in [Axis(0), Axis(1), Axis(2)] {

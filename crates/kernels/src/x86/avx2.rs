@@ -6,6 +6,7 @@
 //! stores check the slice's length before they touch it.
 #![expect(unsafe_code, reason = "the intrinsics of AVX2 cannot be reached from safe code")]
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
@@ -157,6 +158,17 @@ pub(super) fn transpose(from: &[f32], from_stride: usize, to: &mut [f32], to_str
     }
 }
 
+/// [`F64Lanes::tied`]: for all that the compiler knows, an instruction that changes both.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn tied(mut a: __m256d, mut b: __m256d) -> (__m256d, __m256d) {
+    // SAFETY: there is no instruction, and both registers keep their values.
+    unsafe {
+        asm!("/* {} {} */", inout(ymm_reg) a, inout(ymm_reg) b, options(pure, nomem, nostack, preserves_flags));
+    }
+    (a, b)
+}
+
 /// A mask of the first `count` of eight lanes.
 ///
 /// Only for whoever holds the token or a value.
@@ -252,6 +264,12 @@ impl F64Lanes for F64x4 {
     fn neg_mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: the values prove the features; no memory is touched.
         F64x4(unsafe { _mm256_fnmadd_pd(self.0, b.0, c.0) })
+    }
+    #[inline(always)]
+    fn tied(a: Self, b: Self) -> (Self, Self) {
+        // SAFETY: the values prove the features.
+        let (a, b) = unsafe { tied(a.0, b.0) };
+        (F64x4(a), F64x4(b))
     }
     #[inline(always)]
     fn sqrt(self) -> Self {

@@ -137,7 +137,7 @@ impl Mlp {
         let mut gradients = Vec::with_capacity(2 * self.layers.len());
         for (i, layer) in self.layers.iter().enumerate().rev() {
             let input = if i == 0 { x.view() } else { outputs[i - 1].view() };
-            gradients.push(kernels::sum_axis0(g.view()).to_vec());
+            gradients.push(kernels::sum_axis0(g.view())?.to_vec());
             gradients.push(row_major(kernels::matmul(g.t(), input)?));
             if i > 0 {
                 let passed = kernels::matmul(g.view(), layer.weight.view())?;

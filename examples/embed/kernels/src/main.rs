@@ -4,9 +4,7 @@
 use std::num::NonZeroUsize;
 
 use anyhow::{Context as _, Result};
-use bitproof_kernels::{
-    gather_rows_into, matmul, normal, with_threads, Batches, LastBatch, Stream, StreamKey,
-};
+use bitproof_kernels::{embedding_into, matmul, normal, with_threads, Batches, LastBatch, Stream, StreamKey};
 use ndarray::{s, Array2};
 
 /// An epoch over a table of random numbers: the bits of all products, in an order that the key decides.
@@ -22,7 +20,7 @@ fn epoch(key: StreamKey, batch_size: usize) -> Result<Vec<u32>> {
     let size = NonZeroUsize::new(batch_size).context("a batch has rows")?;
     for rows in &Batches::shuffled(100, size, LastBatch::Keep, key) {
         let mut batch = Array2::zeros((rows.len(), 64));
-        gather_rows_into(table.view(), rows, batch.view_mut())?;
+        embedding_into(table.view(), rows, batch.view_mut())?;
         // Any view is an operand: here a transposed one, and every second row backwards.
         let product = matmul(batch.view(), weight.slice(s![..;-2, ..]).t())?;
         bits.extend(product.iter().map(|value| value.to_bits()));

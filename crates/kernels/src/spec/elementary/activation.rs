@@ -2,10 +2,10 @@
 //! specification. The results are within 0.501 units in the last place of the true value; next to where a derivative passes
 //! through zero, 2⁻⁴³ comes on top.
 
-use super::{horner, piecewise, TO_INTEGER};
+use super::{even_odd, piecewise, TO_INTEGER};
 use crate::spec::tables::{
-    EXPM1_SIXTEENTH_Q, INV_LN2_SIXTEENTH, INV_SQRT_2PI, LN2_SIXTEENTH, SIXTEENTHS, TAIL, TAIL_INVERSE_WIDTH,
-    TAIL_WIDTH,
+    EXPM1_SIXTEENTH_SHORT_Q, INV_LN2_SIXTEENTH, INV_SQRT_2PI, LN2_SIXTEENTH, SIXTEENTHS, TAIL,
+    TAIL_INVERSE_WIDTH, TAIL_WIDTH,
 };
 
 /// `σ(x) = 1 / (1 + e)` with `e = exp16(−x)`, `x` clamped to ±200. NaN gives the canonical NaN.
@@ -122,7 +122,7 @@ fn gauss_tail(x: f64) -> (f64, f64, f64) {
 fn exp16(x: f64) -> f64 {
     let k = (x * INV_LN2_SIXTEENTH + TO_INTEGER) - TO_INTEGER;
     let r = x - k * LN2_SIXTEENTH;
-    let p = r + (r * r) * horner(r, &EXPM1_SIXTEENTH_Q);
+    let p = r + (r * r) * even_odd(r, &EXPM1_SIXTEENTH_SHORT_Q);
     let k = k as i64;
     let scale = SIXTEENTHS[(k & 15) as usize].to_bits().wrapping_add(((k >> 4) as u64) << 52);
     let scale = f64::from_bits(scale);
