@@ -41,6 +41,7 @@
 //! ```
 
 pub mod cache;
+mod cancel;
 pub mod chart;
 pub mod command;
 pub mod dispatch;
@@ -49,6 +50,7 @@ mod param;
 mod plan;
 mod task;
 
+pub use cancel::{Cancel, Subscription};
 pub use param::ParamValue;
 pub use plan::{
     DataInput, OnFailure, Plan, PlanDigest, PlanError, PlanSpec, PlannedTask, Slot, MAX_COST, MAX_LANES,
