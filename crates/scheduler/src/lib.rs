@@ -53,7 +53,7 @@ mod task;
 pub use cancel::{Cancel, Subscription};
 pub use param::ParamValue;
 pub use plan::{
-    DataInput, OnFailure, Plan, PlanDigest, PlanError, PlanSpec, PlannedTask, Slot, MAX_COST, MAX_LANES,
-    MAX_TASKS,
+    DataInput, LaneUse, OnFailure, Plan, PlanDigest, PlanError, PlanSpec, PlannedTask, Slot, MAX_COST,
+    MAX_LANES, MAX_TASKS,
 };
 pub use task::{action_digest, ActionDigest, Code, InputSource, Native, TaskId, TaskSpec};
