@@ -40,14 +40,20 @@
 //! # Ok::<(), bitproof_scheduler::PlanError>(())
 //! ```
 
+pub mod board;
 pub mod cache;
 mod cancel;
 pub mod chart;
 pub mod command;
+pub mod commit;
 pub mod dispatch;
 pub mod ledger;
 mod param;
 mod plan;
+#[cfg(feature = "shuttle")]
+pub mod sync;
+#[cfg(not(feature = "shuttle"))]
+mod sync;
 mod task;
 
 pub use cancel::{Cancel, Subscription};
