@@ -8,7 +8,7 @@ use bitproof_audit::{
 };
 use bitproof_core_ledger::events::EventBody;
 use bitproof_core_ledger::files::Files;
-use bitproof_scheduler::dispatch::Execution;
+use bitproof_scheduler::dispatch::{End, Execution};
 use bitproof_scheduler::ledger::{Entry, Ledger, Outcome};
 use bitproof_scheduler::{action_digest, Code, InputSource, Native, ParamValue, Plan, PlanSpec};
 use bitproof_tests::Project;
@@ -88,7 +88,9 @@ fn seal_forged(project: &Project, folder: &RunFolder, entries: Vec<Entry>) {
         cached_from: BTreeMap::new(),
         failures: BTreeMap::new(),
     };
-    let sealed = seal(&recorder, folder, &Execution { entries, failures: Vec::new() }, &evidence).unwrap();
+    let (failures, attempts) = (Vec::new(), BTreeMap::new());
+    let execution = Execution { entries, failures, attempts, end: End::Complete };
+    let sealed = seal(&recorder, folder, &execution, &evidence).unwrap();
     recorder.record(&[planned, sealed]).unwrap();
 }
 

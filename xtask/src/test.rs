@@ -88,7 +88,7 @@ fn steps(
     area: Option<&str>,
     ci: bool,
 ) -> Result<Vec<Step>> {
-    const AREAS: [&str; 8] = ["fmt", "clippy", "tidy", "unit", "doc", "package", "deny", "isa"];
+    const AREAS: [&str; 9] = ["fmt", "clippy", "tidy", "unit", "doc", "package", "deny", "shuttle", "isa"];
     let package = area.filter(|area| members.iter().any(|(name, _)| name == area));
     if let Some(area) = area.filter(|area| package.is_none() && !AREAS.contains(area)) {
         let packages: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
@@ -125,6 +125,12 @@ fn steps(
             None,
         ),
         cargo("deny", "deny check licenses bans sources advisories", None),
+        // The dispatcher with the locks and threads of a checker: another build of it than the one above.
+        cargo(
+            "shuttle",
+            &format!("test --package bitproof-scheduler --features shuttle --test shuttle{shown}"),
+            None,
+        ),
     ];
     // The kernels' tests choose paths themselves; forced, the choice at the start is tested too.
     for &name in instruction_sets {
@@ -133,6 +139,7 @@ fn steps(
     }
     let wanted = |step: &Step| match (area, package) {
         (_, Some("bitproof-kernels")) => ["fmt", "clippy", "unit", "doc", "isa"].contains(&step.area),
+        (_, Some("bitproof-scheduler")) => ["fmt", "clippy", "unit", "doc", "shuttle"].contains(&step.area),
         (_, Some(_)) => ["fmt", "clippy", "unit", "doc"].contains(&step.area),
         (Some(area), None) => step.area == area,
         (None, None) => true,
@@ -154,7 +161,7 @@ fn execute(workspace: &Workspace, step: &Step, ci: bool) -> Result<Outcome> {
     }
     let mut command = Command::new("cargo");
     command.args(arguments).current_dir(&workspace.root).envs(*environment);
-    if !["unit", "isa"].contains(&step.area) {
+    if !["unit", "shuttle", "isa"].contains(&step.area) {
         let status = command.status().context("starting cargo")?;
         return Ok(if status.success() {
             Outcome::Passed(String::new())
@@ -249,6 +256,7 @@ mod tests {
                 "RUSTDOCFLAGS=\"-D warnings\" cargo doc --workspace --no-deps",
                 "cargo package --workspace --exclude xtask --no-verify --allow-dirty --offline",
                 "cargo deny check licenses bans sources advisories",
+                "cargo test --package bitproof-scheduler --features shuttle --test shuttle",
                 "BITPROOF_ISA=\"scalar\" cargo test --package bitproof-kernels --lib --tests",
             ]
         );

@@ -61,6 +61,16 @@ pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
     bytes
 }
 
+/// Shows the canonical bytes of `value` one part after the other, in little memory; gives their number, which may be above
+/// [`CANON_BYTES`].
+pub(crate) fn encode_in_parts<T: Encode>(value: &T, part: impl FnMut(&[u8])) -> u64 {
+    let mut parts = Parts { part, buffer: vec![0; PART_BYTES].into_boxed_slice(), at: 0, len: 0 };
+    bincode::encode_into_writer(value, &mut parts, config::<CANON_BYTES>())
+        .expect("a value in memory encodes");
+    parts.flush();
+    parts.len
+}
+
 /// The value whose canonical encoding `bytes` is.
 ///
 /// # Errors
@@ -98,6 +108,44 @@ fn only<T: Encode>(bytes: &[u8], decoded: Result<(T, usize), DecodeError>) -> Re
     match bincode::encode_into_writer(&value, &mut again, config::<CANON_BYTES>()) {
         Ok(()) if again.at == bytes.len() => Ok(value),
         _ => Err(CanonError::NotCanonical { what: what(), offset: again.at }),
+    }
+}
+
+/// Bytes that are shown at once.
+const PART_BYTES: usize = 1 << 16;
+
+/// Collects what is written in small pieces.
+struct Parts<F> {
+    part: F,
+    buffer: Box<[u8]>,
+    /// How much of the buffer was not shown yet.
+    at: usize,
+    /// How much was shown.
+    len: u64,
+}
+
+impl<F: FnMut(&[u8])> Parts<F> {
+    fn flush(&mut self) {
+        (self.part)(&self.buffer[..self.at]);
+        self.len += self.at as u64;
+        self.at = 0;
+    }
+}
+
+impl<F: FnMut(&[u8])> Writer for Parts<F> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        let mut rest = bytes;
+        while self.buffer.len() - self.at < rest.len() {
+            let (fits, more) = rest.split_at(self.buffer.len() - self.at);
+            self.buffer[self.at..].copy_from_slice(fits);
+            self.at = self.buffer.len();
+            self.flush();
+            rest = more;
+        }
+        self.buffer[self.at..self.at + rest.len()].copy_from_slice(rest);
+        self.at += rest.len();
+        Ok(())
     }
 }
 

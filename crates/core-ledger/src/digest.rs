@@ -84,6 +84,15 @@ impl<K: Kind> Digest<K> {
         Self::of_bytes(&canon::encode(value))
     }
 
+    /// As [`Digest::of`] for a value of any length, hashed while it is encoded; with the length of its encoding.
+    pub fn of_long<T: bincode::Encode>(value: &T) -> (Self, u64) {
+        let mut hasher = Self::hasher();
+        let len = canon::encode_in_parts(value, |part| {
+            hasher.update(part);
+        });
+        (Self::from_bytes(*hasher.finalize().as_bytes()), len)
+    }
+
     /// The digest of everything that `source` yields, in constant memory, with the number of bytes read.
     ///
     /// # Errors
@@ -230,6 +239,15 @@ mod tests {
         );
         let context = PlanKind::CONTEXT.unwrap();
         assert_eq!(*Digest::<PlanKind>::of_bytes(b"x").as_bytes(), blake3::derive_key(context, b"x"));
+    }
+
+    #[test]
+    fn a_long_value_has_the_digest_of_its_encoding() {
+        for n in [0, 3, 40_000] {
+            let value = vec![(7u32, "seven".to_owned()); n];
+            let (digest, len) = Digest::<PlanKind>::of_long(&value);
+            assert_eq!((digest, len), (Digest::of(&value), canon::encode(&value).len() as u64));
+        }
     }
 
     #[test]

@@ -10,16 +10,17 @@ const CHART_COLUMNS: u64 = 60;
 /// A line for each lane: tasks as bars along the ticks, and how much of the plan's length the lane works.
 pub fn lanes(plan: &Plan) -> String {
     let makespan = plan.makespan();
-    let names = &plan.spec().lanes;
-    let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
+    let lanes = plan.lane_use();
+    let width = lanes.iter().map(|lane| lane.name.chars().count()).max().unwrap_or(0);
+    let mut tasks = vec![Vec::new(); lanes.len()];
+    plan.tasks().for_each(|task| tasks[task.slot.lane as usize].push(task));
     let column =
         |tick: u64| (u128::from(tick) * u128::from(CHART_COLUMNS) / u128::from(makespan.max(1))) as usize;
     let mut text = String::new();
-    for (lane, name) in names.iter().enumerate() {
+    for (lane, tasks) in lanes.iter().zip(tasks) {
         let mut cells = vec!['\u{b7}'; CHART_COLUMNS as usize];
-        let (mut busy, mut free) = (0u64, 0);
-        for task in plan.tasks().filter(|t| t.slot.lane as usize == lane) {
-            busy += task.spec.cost;
+        let mut free = 0;
+        for task in tasks {
             // A task that is narrower than a column takes one, so that it is seen; its neighbour gives way.
             let start = column(task.slot.tick).max(free).min(cells.len() - 1);
             free = column(task.slot.tick + task.spec.cost).max(start + 1);
@@ -27,16 +28,19 @@ pub fn lanes(plan: &Plan) -> String {
             let bar = std::iter::once('|').chain(label);
             cells[start..free].iter_mut().zip(bar).for_each(|(cell, c)| *cell = c);
         }
-        let percent = busy * 100 / makespan.max(1);
         let cells: String = cells.into_iter().collect();
+        let (name, percent) = (lane.name, lane.per_mille() / 10);
         writeln!(text, "lane {name:<width$}  {cells}  {percent:>3} %").expect("writing to a string");
     }
     text
 }
 
-/// The plan as a Mermaid flow chart: a subgraph for each lane, an edge for each input.
+/// The plan as a Mermaid flow chart: a subgraph for each lane, an edge for each input, and the tasks of the critical path
+/// with a thick border.
 pub fn mermaid(plan: &Plan) -> String {
     let sequences = plan.sequences();
+    let critical: Vec<String> =
+        plan.critical_path_tasks().iter().map(|task| format!("t{}", task.sequence)).collect();
     let mut text = String::from("flowchart LR\n");
     let mut line = |indent: usize, content: &str| {
         writeln!(text, "{:indent$}{content}", "").expect("writing to a string");
@@ -68,6 +72,8 @@ pub fn mermaid(plan: &Plan) -> String {
             line(2, &format!("t{} -.-> t{}", sequences[after], task.sequence));
         }
     }
+    line(2, "classDef critical stroke-width:4px");
+    line(2, &format!("class {} critical", critical.join(",")));
     text
 }
 
@@ -91,6 +97,8 @@ mod tests {
         let narrow = vec![task("a", 1, &[]), task("b", 500, &["a"]), task("c", 1, &["b"])];
         let chart = lanes(&Plan::new(spec(1, narrow)).unwrap());
         assert_eq!(chart, format!("lane 0  ||b{}|  100 %\n", "=".repeat(56)), "narrow tasks are seen");
-        assert!(mermaid(&plan).contains("  t0 -->|\"out\"| t2\n"));
+        let chart = mermaid(&plan);
+        assert!(chart.contains("  t0 -->|\"out\"| t2\n"));
+        assert!(chart.ends_with("  class t0,t1 critical\n"), "{chart}");
     }
 }

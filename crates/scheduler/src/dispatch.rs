@@ -1,18 +1,29 @@
-//! Lanes at work: workers carry lanes, a reorder buffer commits in plan order.
+//! Lanes at work: threads carry lanes, and what they finish is committed in plan order.
 //!
-//! A lane runs its tasks in sequence, one at a time, so at most as many tasks run at once as there are lanes.
-//! A free worker takes, of the lanes whose next task has its inputs, the one with the lowest sequence. Finished
-//! tasks are committed in sequence, as one durable group for all that are ready.
+//! Which task a free thread takes, and whose turn it is, a [`Board`] says. The calling thread commits: everything that
+//! is ready when it comes back from the disk is one group. Threads do not wait for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::{mpsc, Condvar, Mutex, MutexGuard};
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 use bitproof_core_ledger::objects::ObjectId;
 
-use crate::ledger::{Entry, Failure, Ledger, LedgerError, Outcome};
-use crate::plan::{OnFailure, Plan, PlannedTask};
-use crate::task::{action_digest, ActionDigest, InputSource, TaskId};
+use crate::board::{self, Board, Divergence, Finished, Misfit, Work};
+use crate::cancel::Cancel;
+use crate::commit::Commits;
+pub use crate::commit::{CommitSink, MemoryLedger, SettleError, Settled};
+use crate::ledger::{Entry, Failure, LedgerError};
+use crate::plan::{Plan, PlannedTask};
+use crate::sync::{thread, AtomicBool, Condvar, Mutex, MutexGuard, PATIENCE};
+use crate::task::{action_digest, ActionDigest, TaskId};
+
+/// The target of the span around each attempt at a task.
+pub const TASK: &str = "bitproof::task";
+
+/// The most entries that are committed at once.
+const GROUP: usize = 8192;
 
 /// What a task makes: the content of each output, by name.
 pub type Outputs = BTreeMap<String, ObjectId>;
@@ -39,7 +50,8 @@ pub enum TaskError {
 
 /// Executes tasks. Called from many threads at once, for different tasks.
 pub trait Runner: Sync {
-    /// Makes the outputs of `task` from `inputs`, durable before it returns.
+    /// Makes the outputs of `task` from `inputs`. Tasks that depend on it may read them as soon as it returns; durable
+    /// they need to be only once [`Runner::settle`] has returned.
     ///
     /// # Errors
     /// [`TaskError`].
@@ -49,23 +61,59 @@ pub trait Runner: Sync {
         action: &ActionDigest,
         inputs: &[ObjectId],
     ) -> Result<Outputs, TaskError>;
+
+    /// Makes the outputs of all of `group` durable: they are committed when it returns. Called by the committing thread, in
+    /// commit order, each entry once, while other tasks run. A runner whose [`Runner::run`] returns when everything is
+    /// durable has nothing to do here.
+    ///
+    /// # Errors
+    /// [`SettleError`]; nothing of the group is committed then, and the execution ends.
+    fn settle(&self, group: &[Settled<'_>]) -> Result<(), SettleError> {
+        let _ = group;
+        Ok(())
+    }
 }
 
-/// A run that stopped before its plan's end.
+/// An execution that could not go on. What was committed stays.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DispatchError {
     /// An entry could not be made durable.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// A task met a failure that is not its own. What is committed stays; the run can be resumed.
-    #[error("task {task}: {message}")]
-    Infrastructure {
+    /// What tasks made could not be made durable.
+    #[error(transparent)]
+    Settle(#[from] SettleError),
+    /// The entries to go on from cannot be of this plan.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    /// A task ended twice, and differently.
+    #[error("task {task}: {source}")]
+    Divergence {
         /// The task.
         task: TaskId,
-        /// Why.
-        message: String,
+        /// How.
+        source: Divergence,
     },
+}
+
+/// Why an execution ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Everything that the plan and its failures leave is committed.
+    Complete,
+    /// A task met, on every attempt, a failure that is not its own. Nothing at or past it is committed, and no other task was
+    /// begun after that; the same call goes on from there.
+    Incomplete {
+        /// The task; of several the one with the lowest place in the commit order.
+        task: TaskId,
+        /// What went wrong the last time.
+        message: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// Somebody asked to stop before everything was committed; the same call goes on from there.
+    Cancelled,
 }
 
 /// What was executed.
@@ -75,298 +123,211 @@ pub struct Execution {
     pub entries: Vec<Entry>,
     /// Why tasks failed by themselves, in commit order, for people.
     pub failures: Vec<(TaskId, String)>,
+    /// How often each task was begun that was begun more than once.
+    pub attempts: BTreeMap<TaskId, u32>,
+    /// Why it ended.
+    pub end: End,
 }
 
-/// Executes what `committed` lacks of `plan`, with `workers` threads, and commits to `ledger`.
+/// Executes what `committed` lacks of `plan`, with at most `workers` threads and no more than there are lanes, and commits to
+/// `sink`, which has `committed` already.
+///
+/// A task whose failure is not its own is tried again as often as its plan allows. After that nothing is begun any more: what
+/// runs may end, and what is then a prefix of the plan is committed. [`Cancel::cancel`] does the same; a runner that blocks
+/// heeds it by itself.
 ///
 /// # Errors
 /// [`DispatchError`]; what was committed before stays.
-///
-/// # Panics
-/// When `committed` is longer than the plan.
 pub fn execute(
     plan: &Plan,
     runner: &dyn Runner,
-    ledger: &mut Ledger,
+    sink: &mut dyn CommitSink,
     committed: Vec<Entry>,
     workers: usize,
+    cancel: &Cancel,
 ) -> Result<Execution, DispatchError> {
-    assert!(committed.len() <= plan.len(), "a ledger has no more entries than its plan has tasks");
-    let workers = workers.clamp(1, plan.spec().lanes.len());
-    let board = Board { state: Mutex::new(State::new(plan, &committed)), changed: Condvar::new() };
-    let mut commits =
-        Commits { plan, ledger, entries: committed, finished: BTreeMap::new(), failures: Vec::new() };
-    let (sender, receiver) = mpsc::channel();
+    let shared = Arc::new(Shared::new(Board::new(plan, &committed)?));
+    let cancelled = Arc::clone(&shared);
+    let _subscription = cancel.subscribe(move || cancelled.cancel());
+    let mut commits = Commits::new(plan, sink, committed);
     let tracing = tracing::dispatcher::get_default(Clone::clone);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            let (board, sender, tracing) = (&board, sender.clone(), tracing.clone());
+    let end = thread::scope(|scope| {
+        // Whatever ends this early, the workers must not wait for ever.
+        let _stop = Stop(&shared);
+        for _ in 0..workers.clamp(1, plan.spec().lanes.len()) {
+            let (shared, tracing) = (&shared, tracing.clone());
             scope.spawn(move || {
-                tracing::dispatcher::with_default(&tracing, || work(plan, runner, board, &sender))
+                tracing::dispatcher::with_default(&tracing, || shared.work(plan, runner, cancel));
             });
         }
-        drop(sender);
-        // Whatever ends the loop early, the workers must not wait for ever.
-        let outcome = commits.follow(&receiver, &board);
-        board.lock().stopped = true;
-        board.changed.notify_all();
-        outcome
+        shared.follow(plan, runner, &mut commits)
     })?;
-    Ok(Execution { entries: commits.entries, failures: commits.failures })
+    let id = |sequence: usize| plan.task(sequence).spec.id.clone();
+    let attempts = shared.lock().board.attempts().iter().map(|(&task, &n)| (id(task), n)).collect();
+    let (entries, failures) = commits.into_parts();
+    let end = match end {
+        board::End::Complete => End::Complete,
+        board::End::Cancelled => End::Cancelled,
+        board::End::Lost(board::Lost { sequence, attempts, message }) => {
+            End::Incomplete { task: id(sequence), message, attempts }
+        }
+    };
+    Ok(Execution { entries, failures, attempts, end })
 }
 
-struct Board {
+/// What the threads share.
+struct Shared {
     state: Mutex<State>,
-    changed: Condvar,
+    /// Woken when there is something to do.
+    work: Condvar,
+    /// Woken when there is something to commit, or nothing more to come.
+    turn: Condvar,
+    /// A hint to look at the state before sleeping.
+    news: AtomicBool,
 }
 
-impl Board {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no thread panics while it holds the board")
-    }
-}
-
-/// What the workers share.
 struct State {
-    /// For each lane its tasks that have not started, the next one last.
-    lanes: Vec<Vec<usize>>,
-    /// For each lane whether a worker carries it now.
-    busy: Vec<bool>,
-    /// How many dependencies of each task have not ended well.
-    waiting: Vec<usize>,
-    followers: Vec<Vec<usize>>,
-    outputs: Vec<Option<Outputs>>,
-    /// Tasks that depend on a failed one, with the failed one of the lowest sequence.
-    skipped: BTreeMap<usize, usize>,
-    /// With [`OnFailure::Stop`], nothing at or past this sequence starts any more.
-    limit: usize,
+    board: Board,
+    /// How many workers wait for work.
+    idle: usize,
+    /// Whether the committing thread waits for a turn.
+    waiting: bool,
+    divergence: Option<Divergence>,
     stopped: bool,
 }
 
-impl State {
-    fn new(plan: &Plan, committed: &[Entry]) -> Self {
-        let sequences = plan.sequences();
-        let mut lanes = vec![Vec::new(); plan.spec().lanes.len()];
-        let mut waiting = Vec::with_capacity(plan.len());
-        let mut followers = vec![Vec::new(); plan.len()];
-        for task in plan.tasks() {
-            lanes[task.slot.lane as usize].push(task.sequence);
-            let before: BTreeSet<usize> = task.spec.dependencies().map(|d| sequences[d]).collect();
-            waiting.push(before.len());
-            before.into_iter().for_each(|d| followers[d].push(task.sequence));
+struct Stop<'a>(&'a Shared);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.lock().stopped = true;
+        self.0.work.notify_all();
+    }
+}
+
+impl Shared {
+    fn new(board: Board) -> Self {
+        let state = State { board, idle: 0, waiting: false, divergence: None, stopped: false };
+        Self {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            turn: Condvar::new(),
+            news: AtomicBool::new(false),
         }
-        lanes.iter_mut().for_each(|lane| lane.reverse());
-        let mut state = Self {
-            busy: vec![false; lanes.len()],
-            lanes,
-            waiting,
-            followers,
-            outputs: vec![None; plan.len()],
-            skipped: BTreeMap::new(),
-            limit: plan.len(),
-            stopped: false,
-        };
-        for (sequence, entry) in committed.iter().enumerate() {
-            state.lanes[entry.lane as usize].retain(|&s| s != sequence);
-            match &entry.outcome {
-                Outcome::Done { outputs } => state.done(sequence, outputs.iter().cloned().collect()),
-                Outcome::Failed { .. } => state.failed(sequence, plan.spec().on_failure),
-                Outcome::Skipped { .. } => {}
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread panics while it holds the board")
+    }
+
+    fn cancel(&self) {
+        self.lock().board.cancel();
+        self.turn.notify_one();
+    }
+
+    /// Carries lanes until there is nothing more to do.
+    fn work(&self, plan: &Plan, runner: &dyn Runner, cancel: &Cancel) {
+        let mut state = self.lock();
+        while !state.stopped {
+            let Some(work) = state.board.take() else {
+                state.idle += 1;
+                state = self.work.wait(state).expect("no thread panics while it holds the board");
+                state.idle -= 1;
+                continue;
+            };
+            // Each who finds more than one task wakes one other up, who does the same.
+            let more = state.idle > 0 && state.board.has_work();
+            drop(state);
+            if more {
+                self.work.notify_one();
             }
+            let finished = attempt(plan, runner, work);
+            state = self.lock();
+            if cancel.is_cancelled() {
+                // The runner may have heard of it earlier than the board.
+                state.board.cancel();
+            }
+            if let Err(divergence) = state.board.finish(finished) {
+                state.divergence.get_or_insert(divergence);
+            }
+            if state.news() {
+                self.news.store(true, Ordering::Release);
+                if state.waiting {
+                    self.turn.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Commits what has its turn until nothing more will come.
+    fn follow(
+        &self,
+        plan: &Plan,
+        runner: &dyn Runner,
+        commits: &mut Commits<'_>,
+    ) -> Result<board::End, DispatchError> {
+        let mut state = self.lock();
+        loop {
+            if let Some(source) = state.divergence.take() {
+                let task = plan.task(source.sequence).spec.id.clone();
+                return Err(DispatchError::Divergence { task, source });
+            }
+            let turns = state.board.turns(GROUP);
+            if !turns.is_empty() {
+                drop(state);
+                commits.commit(runner, turns)?;
+                state = self.lock();
+            } else if let Some(end) = state.board.end() {
+                return Ok(end);
+            } else {
+                state = self.await_news(state);
+            }
+        }
+    }
+
+    fn await_news<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.news.store(false, Ordering::Release);
+        if PATIENCE > 0 {
+            drop(state);
+            for _ in 0..PATIENCE {
+                if self.news.load(Ordering::Acquire) {
+                    break;
+                }
+                thread::yield_now();
+            }
+            state = self.lock();
+        }
+        while !state.news() {
+            state.waiting = true;
+            state = self.turn.wait(state).expect("no thread panics while it holds the board");
+            state.waiting = false;
         }
         state
     }
+}
 
-    fn done(&mut self, sequence: usize, outputs: Outputs) {
-        self.outputs[sequence] = Some(outputs);
-        for i in 0..self.followers[sequence].len() {
-            self.waiting[self.followers[sequence][i]] -= 1;
-        }
-    }
-
-    fn failed(&mut self, sequence: usize, on_failure: OnFailure) {
-        if on_failure == OnFailure::Stop {
-            self.limit = self.limit.min(sequence + 1);
-            return;
-        }
-        let mut reached = self.followers[sequence].clone();
-        while let Some(task) = reached.pop() {
-            let cause = self.skipped.entry(task).or_insert(usize::MAX);
-            if sequence < *cause {
-                *cause = sequence;
-                reached.extend(&self.followers[task]);
-            }
-        }
-    }
-
-    /// The ready lane head with the lowest sequence; the lane becomes busy.
-    fn take(&mut self) -> Option<usize> {
-        for lane in &mut self.lanes {
-            while lane.last().is_some_and(|s| self.skipped.contains_key(s)) {
-                lane.pop();
-            }
-        }
-        let ready = |lane: usize| {
-            self.lanes[lane]
-                .last()
-                .copied()
-                .filter(|&s| !self.busy[lane] && self.waiting[s] == 0 && s < self.limit)
-        };
-        let (sequence, lane) =
-            (0..self.lanes.len()).filter_map(|lane| ready(lane).map(|s| (s, lane))).min()?;
-        self.lanes[lane].pop();
-        self.busy[lane] = true;
-        Some(sequence)
-    }
-
-    fn inputs(
-        &self,
-        plan: &Plan,
-        sequences: &BTreeMap<&TaskId, usize>,
-        task: PlannedTask<'_>,
-    ) -> Vec<ObjectId> {
-        let content = |input: &InputSource| match input {
-            InputSource::Data(name) => {
-                plan.spec().data.iter().find(|d| d.name == *name).expect("a plan names its data").digest
-            }
-            InputSource::Output { task, output } => {
-                self.outputs[sequences[task]].as_ref().expect("a ready task has its inputs")[output]
-            }
-        };
-        task.spec.inputs.iter().map(content).collect()
+impl State {
+    /// Whether the committing thread has something to do.
+    fn news(&self) -> bool {
+        self.divergence.is_some() || self.board.has_turn() || self.board.end().is_some()
     }
 }
 
-struct Finished {
-    sequence: usize,
-    action: ActionDigest,
-    result: Result<Outputs, TaskError>,
-}
-
-fn work(plan: &Plan, runner: &dyn Runner, board: &Board, sender: &mpsc::Sender<Finished>) {
-    let sequences = plan.sequences();
-    loop {
-        let (sequence, inputs) = {
-            let mut state = board.lock();
-            loop {
-                if state.stopped {
-                    return;
-                }
-                if let Some(sequence) = state.take() {
-                    break (sequence, state.inputs(plan, &sequences, plan.task(sequence)));
-                }
-                state = board.changed.wait(state).expect("no thread panics while it holds the board");
-            }
-        };
-        let task = plan.task(sequence);
-        let action = action_digest(task.spec, &inputs, plan.spec().seed, plan.spec().numerics);
-        let result =
-            catch_unwind(AssertUnwindSafe(|| runner.run(task, &action, &inputs))).unwrap_or_else(|_| {
-                Err(TaskError::Infrastructure { message: "its code panicked; this is a defect".to_owned() })
-            });
-        let result = result.and_then(|outputs| exactly_declared(task, outputs));
-        {
-            let mut state = board.lock();
-            state.busy[task.slot.lane as usize] = false;
-            match &result {
-                Ok(outputs) => state.done(sequence, outputs.clone()),
-                Err(TaskError::Failed { .. }) => state.failed(sequence, plan.spec().on_failure),
-                Err(TaskError::Infrastructure { .. }) => state.stopped = true,
-            }
-        }
-        board.changed.notify_all();
-        if sender.send(Finished { sequence, action, result }).is_err() {
-            return;
-        }
+/// Does one piece of work, whatever comes.
+fn attempt(plan: &Plan, runner: &dyn Runner, work: Work) -> Finished {
+    let Work { sequence, attempt, inputs } = work;
+    let task = plan.task(sequence);
+    let action = action_digest(task.spec, &inputs, plan.spec().seed, plan.spec().numerics);
+    let (lane, tick) = (task.slot.lane, task.slot.tick);
+    let span = tracing::info_span!(target: TASK, "task", task = %task.spec.id, lane, tick, attempt);
+    let _entered = span.enter();
+    let result = catch_unwind(AssertUnwindSafe(|| runner.run(task, &action, &inputs))).unwrap_or_else(|_| {
+        Err(TaskError::Infrastructure { message: "its code panicked; this is a defect".to_owned() })
+    });
+    if let Err(TaskError::Infrastructure { message }) = &result {
+        tracing::warn!(task = %task.spec.id, attempt, message, "an attempt failed");
     }
-}
-
-fn exactly_declared(task: PlannedTask<'_>, outputs: Outputs) -> Result<Outputs, TaskError> {
-    if outputs.keys().eq(&task.spec.outputs) {
-        return Ok(outputs);
-    }
-    let made: Vec<&str> = outputs.keys().map(String::as_str).collect();
-    let message = format!("it made [{}], but declares [{}]", made.join(", "), task.spec.outputs.join(", "));
-    Err(TaskError::Failed { how: Failure::Refused, message })
-}
-
-/// The reorder buffer: finished tasks wait here until every task before them is committed.
-struct Commits<'a> {
-    plan: &'a Plan,
-    ledger: &'a mut Ledger,
-    entries: Vec<Entry>,
-    finished: BTreeMap<usize, Finished>,
-    failures: Vec<(TaskId, String)>,
-}
-
-impl Commits<'_> {
-    fn follow(&mut self, receiver: &mpsc::Receiver<Finished>, board: &Board) -> Result<(), DispatchError> {
-        let mut infrastructure: Option<(usize, String)> = None;
-        self.commit(board)?;
-        while self.entries.len() < board.lock().limit {
-            let Ok(first) = receiver.recv() else { break };
-            for finished in std::iter::once(first).chain(receiver.try_iter()) {
-                match finished.result {
-                    Err(TaskError::Infrastructure { message })
-                        if infrastructure.as_ref().is_none_or(|(s, _)| finished.sequence < *s) =>
-                    {
-                        infrastructure = Some((finished.sequence, message));
-                    }
-                    Err(TaskError::Infrastructure { .. }) => {}
-                    _ => drop(self.finished.insert(finished.sequence, finished)),
-                }
-            }
-            self.commit(board)?;
-        }
-        match infrastructure {
-            Some((sequence, message)) if self.entries.len() <= sequence => {
-                let task = self.plan.task(sequence).spec.id.clone();
-                Err(DispatchError::Infrastructure { task, message })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Commits every entry whose turn has come, as one group.
-    fn commit(&mut self, board: &Board) -> Result<(), DispatchError> {
-        let (skipped, limit) = {
-            let state = board.lock();
-            (state.skipped.clone(), state.limit)
-        };
-        let mut group = Vec::new();
-        loop {
-            let sequence = self.entries.len() + group.len();
-            if sequence >= limit {
-                break;
-            }
-            let task = self.plan.task(sequence);
-            let (action, outcome) = if let Some(&cause) = skipped.get(&sequence) {
-                (None, Outcome::Skipped { cause: self.plan.task(cause).spec.id.clone() })
-            } else if let Some(finished) = self.finished.remove(&sequence) {
-                let outcome = match finished.result {
-                    Ok(outputs) => Outcome::Done { outputs: outputs.into_iter().collect() },
-                    Err(TaskError::Failed { how, message }) => {
-                        self.failures.push((task.spec.id.clone(), message));
-                        Outcome::Failed { how }
-                    }
-                    Err(TaskError::Infrastructure { .. }) => unreachable!("such a task is not finished"),
-                };
-                (Some(finished.action), outcome)
-            } else {
-                break;
-            };
-            let (lane, tick) = (task.slot.lane, task.slot.tick);
-            group.push(Entry { task: task.spec.id.clone(), lane, tick, action, outcome });
-        }
-        if !group.is_empty() {
-            self.ledger.append(&group)?;
-            for entry in &group {
-                tracing::debug!(target: "bitproof::commit", task = %entry.task, lane = entry.lane, tick = entry.tick, "committed");
-            }
-            self.entries.extend(group);
-        }
-        Ok(())
-    }
+    Finished::new(task, attempt, action, result)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use bitproof_core_ledger::canon::{self, CanonError};
 use bitproof_core_ledger::chain::{Chain, ChainError, ChainHead};
 use bitproof_core_ledger::digest::{Digest, ResultKind};
 use bitproof_core_ledger::files::Files;
+use bitproof_core_ledger::limits::GROUP_BYTES;
 use bitproof_core_ledger::log::{self, Acknowledged, LogError, LogKind, LogWriter};
 use bitproof_core_ledger::objects::ObjectId;
 
@@ -265,14 +266,23 @@ impl Ledger {
         Ok((Self { writer, chain }, entries))
     }
 
-    /// Appends entries as one durable group.
+    /// Appends entries as one durable group, or as several where they are too large for one.
     ///
     /// # Errors
     /// [`LedgerError::Log`]; then none of them is acknowledged.
     pub fn append(&mut self, entries: &[Entry]) -> Result<(), LedgerError> {
         let mut chain = self.chain.clone();
         let records: Vec<Vec<u8>> = entries.iter().map(|e| chain.push(&canon::encode(e))).collect();
-        self.writer.append(&records)?;
+        // A record and its frame take less than twice the record: half a group holds any record.
+        let (mut first, mut bytes) = (0, 0);
+        for (i, record) in records.iter().enumerate() {
+            if bytes + record.len() > GROUP_BYTES / 2 {
+                self.writer.append(&records[first..i])?;
+                (first, bytes) = (i, 0);
+            }
+            bytes += record.len();
+        }
+        self.writer.append(&records[first..])?;
         self.chain = chain;
         Ok(())
     }
@@ -295,5 +305,5 @@ pub fn result_root(entries: &[Entry]) -> Digest<ResultKind> {
     let mut rows: Vec<(&TaskId, &Option<ActionDigest>, &Outcome)> =
         entries.iter().map(|e| (&e.task, &e.action, &e.outcome)).collect();
     rows.sort_by_key(|row| row.0);
-    Digest::of(&rows)
+    Digest::of_long(&rows).0
 }

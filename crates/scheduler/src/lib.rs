@@ -40,18 +40,26 @@
 //! # Ok::<(), bitproof_scheduler::PlanError>(())
 //! ```
 
+pub mod board;
 pub mod cache;
+mod cancel;
 pub mod chart;
 pub mod command;
+pub mod commit;
 pub mod dispatch;
 pub mod ledger;
 mod param;
 mod plan;
+#[cfg(feature = "shuttle")]
+pub mod sync;
+#[cfg(not(feature = "shuttle"))]
+mod sync;
 mod task;
 
+pub use cancel::{Cancel, Subscription};
 pub use param::ParamValue;
 pub use plan::{
-    DataInput, OnFailure, Plan, PlanDigest, PlanError, PlanSpec, PlannedTask, Slot, MAX_COST, MAX_LANES,
-    MAX_TASKS,
+    DataInput, LaneUse, OnFailure, Plan, PlanDigest, PlanError, PlanSpec, PlannedTask, Slot, MAX_COST,
+    MAX_LANES, MAX_TASKS,
 };
 pub use task::{action_digest, ActionDigest, Code, InputSource, Native, TaskId, TaskSpec};

@@ -20,9 +20,9 @@ use bitproof_core_ledger::store::StoreLock;
 use bitproof_core_ledger::Store;
 use bitproof_experiment_graph::MetricSet;
 use bitproof_scheduler::cache::Cache;
-use bitproof_scheduler::dispatch::{execute, Execution};
+use bitproof_scheduler::dispatch::{execute, End, Execution};
 use bitproof_scheduler::ledger::{ledger_root, result_root, Entry, Ledger, Outcome};
-use bitproof_scheduler::{Plan, PlanDigest};
+use bitproof_scheduler::{Cancel, Plan, PlanDigest};
 use bitproof_telemetry::Collector;
 
 mod error;
@@ -113,7 +113,14 @@ pub fn run(
     worker.adopt_committed(&committed)?;
     let resumed_at = committed.len();
     around.files.create_dir(&folder.path(TELEMETRY))?;
-    let execution = execute(&folder.plan, &worker, &mut ledger, committed, request.workers)?;
+    let execution = execute(&folder.plan, &worker, &mut ledger, committed, request.workers, &Cancel::new())?;
+    match execution.end {
+        End::Complete => {}
+        End::Incomplete { task, message, attempts } => {
+            return Err(WorkflowError::Incomplete { task, message, attempts })
+        }
+        End::Cancelled => return Err(WorkflowError::Cancelled),
+    }
     let metrics = judge::collect_metrics(&objects, &execution.entries)?;
     let cached_from = worker.cached_from();
 

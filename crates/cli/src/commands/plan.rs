@@ -16,6 +16,7 @@ pub(super) fn execute(app: &App, args: &Plan) -> Result<Exit, Failure> {
     let inputs = |task: &bitproof_scheduler::TaskSpec| -> Vec<String> {
         task.inputs.iter().map(ToString::to_string).collect()
     };
+    let critical: Vec<&str> = plan.critical_path_tasks().iter().map(|task| task.spec.id.0.as_str()).collect();
     app.answer(
         || {
             let tasks: Vec<_> = plan
@@ -29,10 +30,19 @@ pub(super) fn execute(app: &App, args: &Plan) -> Result<Exit, Failure> {
                     })
                 })
                 .collect();
+            let lane_use: Vec<_> = plan
+                .lane_use()
+                .iter()
+                .map(|lane| {
+                    let utilisation = lane.per_mille() as f64 / 1000.0;
+                    json!({ "lane": lane.name, "busy": lane.busy, "utilisation": utilisation })
+                })
+                .collect();
             json!({
                 "schema": "bitproof/plan/v1", "plan_digest": plan.digest(), "pipeline": spec.pipeline,
                 "seed": spec.seed, "lanes": spec.lanes, "kernels_spec": spec.numerics,
-                "makespan": plan.makespan(), "critical_path": plan.critical_path(), "tasks": tasks,
+                "makespan": plan.makespan(), "critical_path": plan.critical_path(),
+                "critical_path_tasks": critical, "lane_use": lane_use, "tasks": tasks,
             })
         },
         || match args.format {
@@ -51,7 +61,7 @@ pub(super) fn execute(app: &App, args: &Plan) -> Result<Exit, Failure> {
                 };
                 let rows: Vec<_> = std::iter::once(head).chain(plan.tasks().map(row)).collect();
                 format!(
-                    "{}: {} tasks on {} lanes, {} ticks (critical path {}), seed {}\n\n{}\n{}\nplan {}\n",
+                    "{}: {} tasks on {} lanes, {} ticks (critical path {}), seed {}\n\n{}\n{}\ncritical path {}\nplan {}\n",
                     app.paint.bold(&spec.pipeline),
                     plan.len(),
                     spec.lanes.len(),
@@ -60,6 +70,7 @@ pub(super) fn execute(app: &App, args: &Plan) -> Result<Exit, Failure> {
                     spec.seed,
                     chart::lanes(plan),
                     table(&rows),
+                    critical.join(" -> "),
                     plan.digest()
                 )
             }

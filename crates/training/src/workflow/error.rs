@@ -13,7 +13,7 @@ use bitproof_core_ledger::signed_log::SignedLogError;
 use bitproof_core_ledger::store::StoreError;
 use bitproof_scheduler::dispatch::DispatchError;
 use bitproof_scheduler::ledger::LedgerError;
-use bitproof_scheduler::PlanError;
+use bitproof_scheduler::{PlanError, TaskId};
 
 use crate::data::DataError;
 use crate::judge::JudgeError;
@@ -119,6 +119,19 @@ pub enum WorkflowError {
     /// The execution stopped.
     #[error(transparent)]
     Dispatch(#[from] DispatchError),
+    /// A task met, on every attempt, a failure that is not its own. The same call goes on from there.
+    #[error("task {task}: {message}{}", if *attempts > 1 { format!(" (after {attempts} attempts)") } else { String::new() })]
+    Incomplete {
+        /// The task.
+        task: TaskId,
+        /// What went wrong the last time.
+        message: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// Somebody asked to stop. The same call goes on from there.
+    #[error("the run was stopped before its end")]
+    Cancelled,
     /// An object failed.
     #[error(transparent)]
     Object(#[from] ObjectError),
@@ -171,8 +184,11 @@ impl WorkflowError {
             Self::Store(error) | Self::Run(RunError::Store(error)) => store_kind(error),
             Self::Run(error) => run_kind(error),
             Self::Judge(JudgeError::Run(error)) => run_kind(error),
-            Self::Ledger(LedgerError::Log(LogError::File(_)))
-            | Self::Dispatch(_)
+            Self::Dispatch(DispatchError::Misfit(_) | DispatchError::Divergence { .. }) => FailureKind::No,
+            Self::Dispatch(_)
+            | Self::Ledger(LedgerError::Log(LogError::File(_)))
+            | Self::Incomplete { .. }
+            | Self::Cancelled
             | Self::File(_)
             | Self::Note(_)
             | Self::Inventory(InventoryError::File(_) | InventoryError::TooMany { .. })
