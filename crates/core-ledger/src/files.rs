@@ -2,7 +2,8 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::storage::{Disk, EntryKind, Held, LockMode, Reading, Storage, StoredFile};
 
@@ -33,10 +34,10 @@ impl FileError {
 /// What is written to a new file at once.
 const PIECE_BYTES: u64 = 1 << 20;
 
-/// A new file that is whole and durable, but has no name that lasts.
+/// A new file that is whole, but is not durable yet and has no name that lasts.
 #[derive(Debug)]
 pub(crate) struct Staged {
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     /// It, open.
     pub(crate) file: Box<dyn StoredFile>,
 }
@@ -64,20 +65,8 @@ impl Files {
     /// # Errors
     /// [`FileError`] when any step fails; then `target` was not made, or is whole.
     pub fn publish_new(&self, staging: &Path, target: &Path, bytes: &[u8]) -> Result<bool, FileError> {
-        let staged = self.stage(staging, &mut { bytes })?;
-        self.publish(staged, target)
-    }
-
-    /// Publishes a staged file under a name that must be free, and takes its own name away. Returns whether the name was free.
-    ///
-    /// # Errors
-    /// [`FileError`] when any step fails; then `target` was not made, or is whole.
-    pub(crate) fn publish(&self, staged: Staged, target: &Path) -> Result<bool, FileError> {
-        let linked = match self.storage.link_new(&staged.path, target) {
-            Ok(()) => Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(e) => Err(FileError::at("publish", target)(e)),
-        };
+        let staged = self.stage_durably(staging, bytes)?;
+        let linked = self.link_new(&staged.path, target);
         self.remove(&staged.path)?;
         let published = linked?;
         if published {
@@ -86,12 +75,24 @@ impl Files {
         Ok(published)
     }
 
+    /// Gives a file a second name. Returns whether the name was free.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub(crate) fn link_new(&self, from: &Path, to: &Path) -> Result<bool, FileError> {
+        match self.storage.link_new(from, to) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(e) => Err(FileError::at("publish", to)(e)),
+        }
+    }
+
     /// Writes `bytes` to a new file in `staging`, syncs it, and renames it over `target`.
     ///
     /// # Errors
     /// [`FileError`] when any step fails; then `target` is what it was, or is whole.
     pub fn replace(&self, staging: &Path, target: &Path, bytes: &[u8]) -> Result<(), FileError> {
-        let staged = self.stage(staging, &mut { bytes })?;
+        let staged = self.stage_durably(staging, bytes)?;
         self.rename(&staged.path, target)?;
         self.sync_parent(target)
     }
@@ -101,10 +102,20 @@ impl Files {
     /// # Errors
     /// [`FileError`] when the file exists or a step fails.
     pub fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-        self.copy_new(path, &mut { bytes }).map(drop)
+        let mut file = self.copy_new(path, &mut { bytes })?;
+        file.sync().map_err(FileError::at("sync", path))
     }
 
-    /// Writes everything that `source` yields to a new file in `staging` and syncs it, in constant memory.
+    fn stage_durably(&self, staging: &Path, bytes: &[u8]) -> Result<Staged, FileError> {
+        let mut staged = self.stage(staging, &mut { bytes })?;
+        if let Err(error) = staged.file.sync() {
+            let _ = self.storage.remove(&staged.path);
+            return Err(FileError::at("sync", &staged.path)(error));
+        }
+        Ok(staged)
+    }
+
+    /// Writes everything that `source` yields to a new file in `staging`, in constant memory. It is not synced.
     ///
     /// # Errors
     /// [`FileError`]; what was written so far is removed when that can be done.
@@ -137,7 +148,6 @@ impl Files {
                 break;
             }
         }
-        file.sync().map_err(FileError::at("sync", path))?;
         Ok(file)
     }
 
@@ -256,14 +266,6 @@ impl Files {
         self.storage.rename(from, to).map_err(FileError::at("publish", to))
     }
 
-    /// Takes a staged file away again.
-    ///
-    /// # Errors
-    /// [`FileError`].
-    pub(crate) fn discard(&self, staged: Staged) -> Result<(), FileError> {
-        self.remove(&staged.path)
-    }
-
     /// Removes a file, or a folder with all that is in it.
     ///
     /// # Errors
@@ -290,6 +292,44 @@ impl Files {
             Some(dir) => self.sync_dir(dir),
             None => Ok(()),
         }
+    }
+
+    /// Syncs files that were written and closed, as many at once as is quickest.
+    ///
+    /// # Errors
+    /// [`FileError`] for one that cannot be opened or synced.
+    pub(crate) fn sync_files(&self, paths: &[&Path]) -> Result<(), FileError> {
+        self.sync_each(paths, |path| self.open(path)?.sync().map_err(FileError::at("sync", path)))
+    }
+
+    /// Syncs folders, as many at once as is quickest.
+    ///
+    /// # Errors
+    /// [`FileError`] for one that cannot be opened or synced.
+    pub(crate) fn sync_dirs(&self, dirs: &[&Path]) -> Result<(), FileError> {
+        self.sync_each(dirs, |dir| self.sync_dir(dir))
+    }
+
+    fn sync_each(
+        &self,
+        paths: &[&Path],
+        sync: impl Fn(&Path) -> Result<(), FileError> + Sync,
+    ) -> Result<(), FileError> {
+        let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
+        let work = || {
+            while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(error) = sync(path) {
+                    next.store(paths.len(), Ordering::Relaxed);
+                    failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let helpers = self.storage.syncs_at_once().min(paths.len()).saturating_sub(1);
+            (0..helpers).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
     /// Takes the lock of a file; with `wait` false, `None` when somebody holds it.

@@ -50,7 +50,7 @@ pub mod statement;
 pub mod storage;
 pub mod store;
 pub mod tlog_proof;
-mod tree_hash;
+pub mod tree_hash;
 
 pub use digest::{Content, Digest};
 pub use store::Store;

@@ -1,5 +1,7 @@
 //! Content-addressed objects: a file's name is the BLAKE3 of its bytes.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -7,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::digest::{Content, Digest};
 use crate::files::{FileError, Files};
 use crate::limits::OBJECT_IN_MEMORY_BYTES;
+use crate::storage::{ReadAt, StoredFile};
 use crate::tree_hash;
 
 /// The name of an object: plain BLAKE3 of its bytes.
@@ -93,27 +96,92 @@ impl Objects {
     /// # Errors
     /// [`ObjectError::NotThat`] when `source` yields something else; else as [`Objects::put`].
     pub fn put_reader(&self, id: &ObjectId, source: &mut impl Read) -> Result<(), ObjectError> {
-        let path = self.path(id);
-        let folder = path.parent().unwrap_or(&self.dir);
-        self.files.create_dir(folder)?;
-        if self.files.exists(&path) || !self.publish(id, &path, source)? {
-            self.verify(id)?;
-            // Whoever published it may not have synced its name yet.
-            self.files.sync_dir(folder)?;
+        if self.files.exists(&self.path(id)) {
+            return self.settle_known(&[*id]);
         }
-        Ok(())
+        let staged = self.stage(source)?;
+        if staged.id != *id {
+            return Err(ObjectError::NotThat { id: *id, got: staged.id, len: staged.len });
+        }
+        self.settle(vec![staged])
     }
 
-    /// Whether the name was free.
-    fn publish(&self, id: &ObjectId, path: &Path, source: &mut impl Read) -> Result<bool, ObjectError> {
+    /// Stores what `source` yields, in constant memory, and returns its name and length when it is durable.
+    ///
+    /// # Errors
+    /// As [`Objects::put`].
+    pub fn put_stream(&self, source: &mut impl Read) -> Result<(ObjectId, u64), ObjectError> {
+        let staged = self.stage(source)?;
+        let (id, len) = (staged.id, staged.len);
+        self.settle(vec![staged])?;
+        Ok((id, len))
+    }
+
+    /// Writes what `source` yields, in constant memory, and hashes it as it lies in the file. It can be read, but it is neither
+    /// durable nor an object until it is settled.
+    ///
+    /// # Errors
+    /// [`ObjectError::File`].
+    pub fn stage(&self, source: &mut impl Read) -> Result<StagedObject, ObjectError> {
         let staged = self.files.stage(&self.staging, source)?;
-        let (got, len) =
-            tree_hash::of_file(&*staged.file, self.threads).map_err(FileError::at("read", path))?;
-        if got != *id {
-            self.files.discard(staged)?;
-            return Err(ObjectError::NotThat { id: *id, got, len });
+        let path = TemporaryName { files: self.files.clone(), path: staged.path };
+        let hashed = tree_hash::of_file(&*staged.file, self.threads);
+        let (id, len) = hashed.map_err(FileError::at("read", &path.path))?;
+        Ok(StagedObject { id, len, path })
+    }
+
+    /// Makes a group of staged objects durable, with syncs that share what they wait for, and publishes them. One that is
+    /// there already is verified as [`Objects::put`] does.
+    ///
+    /// Contents are durable before they get their names: whatever stops this, each object is whole or absent. All are durable
+    /// when it returns.
+    ///
+    /// # Errors
+    /// [`ObjectError`] when writing fails, or when an object is there and damaged. Others of the group may be stored then.
+    pub fn settle(&self, group: Vec<StagedObject>) -> Result<(), ObjectError> {
+        let group: BTreeMap<ObjectId, StagedObject> = group.into_iter().map(|s| (s.id, s)).collect();
+        let (mut known, mut new) = (Vec::new(), Vec::new());
+        for staged in group.values() {
+            match self.files.exists(&self.path(&staged.id)) {
+                true => known.push(staged.id),
+                false => new.push(staged),
+            }
         }
-        Ok(self.files.publish(staged, path)?)
+        self.files.sync_files(&new.iter().map(|staged| staged.path()).collect::<Vec<_>>())?;
+        for folder in self.folders(new.iter().map(|staged| &staged.id)) {
+            if !self.files.exists(&folder) {
+                self.files.create_dir_all(&folder)?;
+            }
+        }
+        for staged in &new {
+            if !self.files.link_new(staged.path(), &self.path(&staged.id))? {
+                known.push(staged.id);
+            }
+        }
+        tracing::debug!(new = new.len(), known = known.len(), "objects settled");
+        let published = self.folders(new.iter().map(|staged| &staged.id));
+        self.sync_names(published)?;
+        self.settle_known(&known)
+    }
+
+    /// Verifies objects that somebody else published, and makes their names durable: they may not be yet.
+    fn settle_known(&self, ids: &[ObjectId]) -> Result<(), ObjectError> {
+        for id in ids {
+            self.verify(id)?;
+        }
+        self.sync_names(self.folders(ids))
+    }
+
+    fn sync_names(&self, mut folders: BTreeSet<PathBuf>) -> Result<(), ObjectError> {
+        if !folders.is_empty() {
+            // It holds the names of the folders.
+            folders.insert(self.dir.clone());
+        }
+        Ok(self.files.sync_dirs(&folders.iter().map(PathBuf::as_path).collect::<Vec<_>>())?)
+    }
+
+    fn folders<'a>(&self, ids: impl IntoIterator<Item = &'a ObjectId>) -> BTreeSet<PathBuf> {
+        ids.into_iter().map(|id| self.dir.join(&id.to_string()[..2])).collect()
     }
 
     /// The bytes of an object, hashed as they are read.
@@ -138,12 +206,45 @@ impl Objects {
     /// # Errors
     /// As [`Objects::get`].
     pub fn verify(&self, id: &ObjectId) -> Result<u64, ObjectError> {
-        let path = self.path(id);
-        let file = match self.files.open(&path) {
-            Err(e) if e.is_not_found() => return Err(ObjectError::Missing { id: *id }),
-            opened => opened?,
-        };
-        let (got, len) = tree_hash::of_file(&*file, self.threads).map_err(FileError::at("read", &path))?;
+        self.hashes_to(id, &*self.open(id)?, &self.path(id))
+    }
+
+    /// Copies an object to `copy`, which must not exist, and returns its length. The copy shares the object's blocks where the
+    /// file system can, and never its inode. It is hashed as it lies there, and is not synced.
+    ///
+    /// # Errors
+    /// As [`Objects::verify`], and when `copy` exists or cannot be written. Nothing is left at `copy` then that was not there.
+    pub fn copy_to(&self, id: &ObjectId, copy: &Path) -> Result<u64, ObjectError> {
+        let object = self.open(id)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(copy);
+        let file = file.map_err(FileError::at("create", copy))?;
+        let copied = self.copied(id, &*object, &file, copy);
+        if copied.is_err() {
+            let _ = fs::remove_file(copy);
+        }
+        copied
+    }
+
+    fn copied(
+        &self,
+        id: &ObjectId,
+        object: &dyn StoredFile,
+        file: &File,
+        at: &Path,
+    ) -> Result<u64, ObjectError> {
+        object.copy_to(file).map_err(FileError::at("write", at))?;
+        self.hashes_to(id, file, at)
+    }
+
+    fn open(&self, id: &ObjectId) -> Result<Box<dyn StoredFile>, ObjectError> {
+        match self.files.open(&self.path(id)) {
+            Err(e) if e.is_not_found() => Err(ObjectError::Missing { id: *id }),
+            opened => Ok(opened?),
+        }
+    }
+
+    fn hashes_to(&self, id: &ObjectId, file: &dyn ReadAt, at: &Path) -> Result<u64, ObjectError> {
+        let (got, len) = tree_hash::of_file(file, self.threads).map_err(FileError::at("read", at))?;
         if got == *id {
             Ok(len)
         } else {
@@ -162,149 +263,50 @@ impl Objects {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
+/// What will be an object when it is settled. Its file goes when this is dropped.
+#[derive(Debug)]
+pub struct StagedObject {
+    id: ObjectId,
+    len: u64,
+    path: TemporaryName,
+}
 
-    use super::*;
-    use crate::storage::sim::{Fault, Left, SimDisk};
-
-    fn on_disk(dir: &Path) -> Objects {
-        let staging = dir.join("tmp");
-        fs::create_dir(&staging).unwrap();
-        fs::create_dir(dir.join("objects")).unwrap();
-        Objects::new(Files::on_disk(), dir.join("objects"), staging, NonZeroUsize::MIN)
+impl StagedObject {
+    /// Its name, once it is settled.
+    pub fn id(&self) -> &ObjectId {
+        &self.id
     }
 
-    #[test]
-    fn what_was_put_is_got_and_damage_is_found() {
-        let dir = tempfile::tempdir().unwrap();
-        let objects = on_disk(dir.path());
-        let id = objects.put(b"hello").unwrap();
-        assert_eq!(objects.put(b"hello").unwrap(), id);
-        assert_eq!(objects.get(&id).unwrap(), b"hello");
-        assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
-
-        let absent = ObjectId::of_bytes(b"absent");
-        assert!(matches!(objects.get(&absent), Err(ObjectError::Missing { .. })));
-        fs::write(objects.path(&id), b"hellp").unwrap();
-        assert!(matches!(objects.get(&id), Err(ObjectError::Damaged { len: 5, .. })));
-        assert!(matches!(objects.put(b"hello"), Err(ObjectError::Damaged { .. })));
+    /// How many bytes it has.
+    pub fn len(&self) -> u64 {
+        self.len
     }
 
-    #[test]
-    fn a_stream_is_stored_as_what_it_is_and_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
-        let objects = on_disk(dir.path());
-        let objects = Objects { threads: NonZeroUsize::new(3).unwrap(), ..objects };
-        let bytes: Vec<u8> = (0..5_000_001u32).map(|i| (i >> 3) as u8).collect();
-        let id = ObjectId::of_bytes(&bytes);
-        let other = ObjectId::of_bytes(b"other");
-        let refused = objects.put_reader(&other, &mut bytes.as_slice());
-        assert!(matches!(refused, Err(ObjectError::NotThat { len: 5_000_001, .. })), "{refused:?}");
-        assert!(!objects.contains(&other) && !objects.contains(&id));
-        objects.put_reader(&id, &mut bytes.as_slice()).unwrap();
-        assert_eq!(objects.verify(&id).unwrap(), 5_000_001);
-        assert_eq!(objects.get(&id).unwrap(), bytes);
-        assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0, "nothing is left over");
-        // What is there already is verified, and the source is not asked.
-        objects.put_reader(&id, &mut Failing).unwrap();
-        fs::write(objects.path(&id), &bytes[1..]).unwrap();
-        assert!(matches!(objects.put_reader(&id, &mut Failing), Err(ObjectError::Damaged { .. })));
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
-    struct Failing;
-
-    impl Read for Failing {
-        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
-            Err(std::io::Error::other("the source fails"))
-        }
-    }
-
-    #[test]
-    fn a_source_that_fails_stores_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let objects = on_disk(dir.path());
-        let id = ObjectId::of_bytes(b"x");
-        let error = objects.put_reader(&id, &mut b"x".chain(Failing)).unwrap_err();
-        assert!(error.to_string().contains("the source fails"), "{error}");
-        assert!(!objects.contains(&id));
-        assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn links_and_folders_are_no_objects() {
-        let dir = tempfile::tempdir().unwrap();
-        let objects = on_disk(dir.path());
-        let id = objects.put(b"hello").unwrap();
-        let path = objects.path(&id);
-        let elsewhere = dir.path().join("elsewhere");
-        fs::rename(&path, &elsewhere).unwrap();
-        symlink(&elsewhere, &path).unwrap();
-        let refused = |objects: &Objects| {
-            assert!(objects.get(&id).is_err() && objects.verify(&id).is_err() && !objects.contains(&id));
-            assert!(objects.put(b"hello").is_err());
-        };
-        refused(&objects);
-        fs::remove_file(&path).unwrap();
-        fs::create_dir(&path).unwrap();
-        refused(&objects);
-        fs::remove_dir(&path).unwrap();
-        fs::rename(&elsewhere, &path).unwrap();
-        assert_eq!(objects.get(&id).unwrap(), b"hello");
-    }
-
-    /// Whatever the disk holds after a stop: an object is whole or absent, and whole when that was said.
-    #[test]
-    fn a_stop_at_any_operation_of_a_put_leaves_it_whole_or_absent() {
-        let root = Path::new("/store");
-        let objects_on = |disk: &SimDisk| {
-            let files = Files::on(disk.clone());
-            Objects::new(files, root.join("objects"), root.join("tmp"), NonZeroUsize::MIN)
-        };
-        let empty = || {
-            let disk = SimDisk::new();
-            let files = Files::on(disk.clone());
-            files.create_dirs(root).unwrap();
-            files.create_dir(&root.join("objects")).unwrap();
-            files.create_dir(&root.join("tmp")).unwrap();
-            disk
-        };
-        // More than is written at once.
-        let bytes: Vec<u8> = (0..1_050_000u32).map(|i| (i % 251) as u8 + 1).collect();
-        let id = ObjectId::of_bytes(&bytes);
-        let whole = empty();
-        let first = whole.operations();
-        objects_on(&whole).put_reader(&id, &mut bytes.as_slice()).unwrap();
-        let mut disks = 0;
-        for operation in first..=whole.operations() {
-            for fault in [Fault::PowerOff, Fault::Error, Fault::DiskFull] {
-                let disk = empty().failing(operation, fault);
-                let done = objects_on(&disk).put_reader(&id, &mut bytes.as_slice()).is_ok();
-                let crashes = if fault == Fault::PowerOff { disk.crashes() } else { vec![Left::Kept] };
-                // Every sector of a megabyte is more than a test needs: the first, the last and some between.
-                let last = crashes.len() - 1;
-                let chosen =
-                    crashes.iter().enumerate().filter(|(i, _)| i % 601 == 0 || *i < 9 || *i + 3 > last);
-                for (_, left) in chosen {
-                    let disk = disk.after(*left);
-                    let objects = objects_on(&disk);
-                    let what = format!("{fault:?} at operation {operation}, {left:?}");
-                    match objects.verify(&id) {
-                        Ok(len) => assert_eq!(len, bytes.len() as u64, "{what}"),
-                        Err(ObjectError::Missing { .. }) => assert!(!done, "{what}: it was acknowledged"),
-                        Err(error) => panic!("{what}: {error}"),
-                    }
-                    objects.put_reader(&id, &mut bytes.as_slice()).unwrap_or_else(|e| panic!("{what}: {e}"));
-                    disks += 1;
-                }
-            }
-        }
-        assert!(disks > 40, "{disks} disks");
-        let lying = empty().failing(first, Fault::Lies);
-        objects_on(&lying).put_reader(&id, &mut bytes.as_slice()).unwrap();
-        let after = objects_on(&lying.after(Left::Dropped)).verify(&id);
-        assert!(matches!(after, Err(ObjectError::Missing { .. })), "a disk that lies is seen to lose it");
+    /// Where it lies until it is settled. The object has its name before this one goes: whoever reads while somebody else
+    /// settles looks here first, then at [`Objects::path`].
+    pub fn path(&self) -> &Path {
+        &self.path.path
     }
 }
+
+/// A name in the staging folder, taken away when this is dropped.
+#[derive(Debug)]
+struct TemporaryName {
+    files: Files,
+    path: PathBuf,
+}
+
+impl Drop for TemporaryName {
+    fn drop(&mut self) {
+        // Where it fails, whoever writes next and alone removes it.
+        let _ = self.files.remove(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests;

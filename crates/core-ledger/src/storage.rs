@@ -7,7 +7,7 @@ use std::any::Any;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt, OpenOptionsExt as _};
 use std::path::Path;
 
 pub mod sim;
@@ -87,6 +87,10 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// # Errors
     /// What the system says.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// How many syncs of different files and folders are worth asking for at once.
+    fn syncs_at_once(&self) -> usize {
+        1
+    }
     /// Takes the lock of a file, which is made when it is absent; with `wait` false, `None` when it is held.
     ///
     /// # Errors
@@ -94,9 +98,9 @@ pub trait Storage: fmt::Debug + Send + Sync {
     fn lock(&self, path: &Path, mode: LockMode, wait: bool) -> io::Result<Option<Held>>;
 }
 
-/// An open file. Several threads may read it at once.
-pub trait StoredFile: fmt::Debug + Send + Sync {
-    /// Its length in bytes.
+/// Bytes that are read from any place. Several threads may do so at once.
+pub trait ReadAt: fmt::Debug + Send + Sync {
+    /// Their number.
     ///
     /// # Errors
     /// What the system says.
@@ -106,6 +110,10 @@ pub trait StoredFile: fmt::Debug + Send + Sync {
     /// # Errors
     /// What the system says.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+}
+
+/// An open file.
+pub trait StoredFile: ReadAt {
     /// Writes at the end.
     ///
     /// # Errors
@@ -121,6 +129,31 @@ pub trait StoredFile: fmt::Debug + Send + Sync {
     /// # Errors
     /// What the system says; what was not durable before may be lost for good then.
     fn sync(&mut self) -> io::Result<()>;
+    /// Copies all of it to the beginning of a new file outside. The copy shares its blocks where the file system can, and
+    /// never its inode: whoever writes to the copy does not change the original.
+    ///
+    /// # Errors
+    /// What the system says; how much was written is unknown then.
+    fn copy_to(&self, copy: &File) -> io::Result<()> {
+        copy_from(self, 0, copy)
+    }
+}
+
+/// What is copied at once.
+const PIECE_BYTES: usize = 1 << 17;
+
+/// Copies what lies at and after `at` to the same place of another file.
+fn copy_from(original: &(impl ReadAt + ?Sized), mut at: u64, copy: &File) -> io::Result<()> {
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        match original.read_at(&mut piece, at)? {
+            0 => return Ok(()),
+            n => {
+                copy.write_all_at(&piece[..n], at)?;
+                at += n as u64;
+            }
+        }
+    }
 }
 
 /// The real file system.
@@ -220,6 +253,13 @@ impl Storage for Disk {
         File::open(dir)?.sync_all()
     }
 
+    /// A journal takes all that wait for it with one write, and a device one flush for all: 100 small objects are durable in
+    /// 22 ms instead of 530. `syncfs` takes 16, but it waits for what everybody else has written to the file system as well
+    /// (450 ms beside 512 MiB of another's), and before Linux 5.8 it does not tell of a write that failed.
+    fn syncs_at_once(&self) -> usize {
+        32
+    }
+
     fn lock(&self, path: &Path, mode: LockMode, wait: bool) -> io::Result<Option<Held>> {
         // Opened to read where it is there, so that a store that cannot be written to can be locked.
         let file = match OpenOptions::new().read(true).custom_flags(SAFELY).open(path) {
@@ -253,20 +293,32 @@ struct DiskFile {
     file: File,
 }
 
-impl StoredFile for DiskFile {
+impl ReadAt for File {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(self.metadata()?.len())
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         loop {
-            match self.file.read_at(buffer, offset) {
+            match FileExt::read_at(self, buffer, offset) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 read => return read,
             }
         }
     }
+}
 
+impl ReadAt for DiskFile {
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        ReadAt::read_at(&self.file, buffer, offset)
+    }
+}
+
+impl StoredFile for DiskFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         io::Write::write_all(&mut self.file, bytes)
     }
@@ -278,18 +330,45 @@ impl StoredFile for DiskFile {
     fn sync(&mut self) -> io::Result<()> {
         self.file.sync_all()
     }
+
+    fn copy_to(&self, copy: &File) -> io::Result<()> {
+        copy_from(&self.file, copied_by_system(&self.file, copy)?, copy)
+    }
 }
 
-/// Reads a [`StoredFile`] from its beginning to its end.
+/// Lets the system share or copy what it can, and says how many bytes it did.
+#[cfg(target_os = "linux")]
+fn copied_by_system(original: &File, copy: &File) -> io::Result<u64> {
+    // Btrfs and XFS share the blocks of the two until one of them is written to.
+    if rustix::fs::ioctl_ficlone(copy, original).is_ok() {
+        return original.size();
+    }
+    let (mut from, mut to) = (0, 0);
+    loop {
+        match rustix::fs::copy_file_range(original, Some(&mut from), copy, Some(&mut to), 1 << 30) {
+            Ok(0) => return Ok(to),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            // Between some file systems it cannot; whatever else is wrong, a plain write says so too.
+            Err(_) => return Ok(to),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn copied_by_system(_: &File, _: &File) -> io::Result<u64> {
+    Ok(0)
+}
+
+/// Reads a file from its beginning to its end.
 #[derive(Debug)]
 pub struct Reading<'a> {
-    file: &'a dyn StoredFile,
+    file: &'a dyn ReadAt,
     at: u64,
 }
 
 impl<'a> Reading<'a> {
     /// From the first byte.
-    pub fn new(file: &'a dyn StoredFile) -> Self {
+    pub fn new(file: &'a dyn ReadAt) -> Self {
         Self { file, at: 0 }
     }
 

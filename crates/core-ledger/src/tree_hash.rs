@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use blake3::hazmat::{merge_subtrees_non_root, merge_subtrees_root, ChainingValue, HasherExt as _, Mode};
 
 use crate::digest::{Content, Digest};
-use crate::storage::{Reading, StoredFile};
+use crate::storage::{ReadAt, Reading};
 
 /// What a thread takes at once; a power of two.
 const SUBTREE_BYTES: u64 = 1 << 20;
@@ -20,7 +20,10 @@ const SUBTREE_BYTES: u64 = 1 << 20;
 const PIECE_BYTES: usize = 1 << 17;
 
 /// The digest of everything in a file, with its length. Memory does not grow with the file.
-pub(crate) fn of_file(file: &dyn StoredFile, threads: NonZeroUsize) -> io::Result<(Digest<Content>, u64)> {
+///
+/// # Errors
+/// What the file says, and when its length changes meanwhile.
+pub fn of_file(file: &dyn ReadAt, threads: NonZeroUsize) -> io::Result<(Digest<Content>, u64)> {
     let size = file.size()?;
     let subtrees = size.div_ceil(SUBTREE_BYTES);
     if threads.get() == 1 || subtrees < 2 {
@@ -57,7 +60,7 @@ pub(crate) fn of_file(file: &dyn StoredFile, threads: NonZeroUsize) -> io::Resul
     Ok((joined.root(), size))
 }
 
-fn subtree(file: &dyn StoredFile, start: u64, len: u64, buffer: &mut [u8]) -> io::Result<ChainingValue> {
+fn subtree(file: &dyn ReadAt, start: u64, len: u64, buffer: &mut [u8]) -> io::Result<ChainingValue> {
     let mut hasher = blake3::Hasher::new();
     hasher.set_input_offset(start);
     let mut done = 0;
@@ -125,7 +128,7 @@ impl Joined {
 mod tests {
     use super::*;
     use crate::storage::sim::SimDisk;
-    use crate::storage::Storage as _;
+    use crate::storage::{Storage as _, StoredFile};
     use std::path::Path;
 
     fn file(len: usize) -> (Box<dyn StoredFile>, Vec<u8>) {
@@ -172,21 +175,12 @@ mod tests {
         size: u64,
     }
 
-    impl StoredFile for Lying {
+    impl ReadAt for Lying {
         fn size(&self) -> io::Result<u64> {
             Ok(self.size)
         }
         fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
             self.file.read_at(buffer, offset)
-        }
-        fn append(&mut self, _: &[u8]) -> io::Result<()> {
-            Err(changed())
-        }
-        fn truncate(&mut self, _: u64) -> io::Result<()> {
-            Err(changed())
-        }
-        fn sync(&mut self) -> io::Result<()> {
-            Ok(())
         }
     }
 

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{EntryKind, Held, LockMode, Storage, StoredFile};
+use super::{EntryKind, Held, LockMode, ReadAt, Storage, StoredFile};
 
 /// What a disk writes at once.
 pub const SECTOR_BYTES: usize = 512;
@@ -432,7 +432,7 @@ struct SimFile {
     id: Id,
 }
 
-impl StoredFile for SimFile {
+impl ReadAt for SimFile {
     fn size(&self) -> io::Result<u64> {
         match self.disk.look()?.kind(self.id) {
             EntryKind::File(len) => Ok(len),
@@ -448,7 +448,9 @@ impl StoredFile for SimFile {
         buffer[..n].copy_from_slice(&live[start..start + n]);
         Ok(n)
     }
+}
 
+impl StoredFile for SimFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.change(true)?;
         state.last_written = Some(self.id);
