@@ -7,7 +7,7 @@ use std::path::Path;
 use bitproof_audit::{sign_model, Attestation, SignedFile};
 use bitproof_core_ledger::digest::{
     ActionKind, ComparisonKind, Content, EntryKind, EventKind, GenesisKind, Kind, PlanKind, ResultKind,
-    StreamKind,
+    StatKind, StreamKind,
 };
 use bitproof_core_ledger::dsse::PublicKey;
 use bitproof_core_ledger::keys::ModelSigningKey;
@@ -103,7 +103,7 @@ fn the_bundle_is_the_one_on_the_page() {
 
 #[test]
 fn the_contexts_of_digests_are_those_on_the_page() {
-    let kinds: [(&str, Option<&str>); 9] = [
+    let kinds: [(&str, Option<&str>); 10] = [
         ("content", Content::CONTEXT),
         ("plan", PlanKind::CONTEXT),
         ("action", ActionKind::CONTEXT),
@@ -112,6 +112,7 @@ fn the_contexts_of_digests_are_those_on_the_page() {
         ("result root", ResultKind::CONTEXT),
         ("event id", EventKind::CONTEXT),
         ("stream key", StreamKind::CONTEXT),
+        ("file stat", StatKind::CONTEXT),
         ("comparison", ComparisonKind::CONTEXT),
     ];
     let row = |(name, context): (&str, Option<&str>)| match context {

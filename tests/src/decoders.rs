@@ -31,6 +31,7 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "tlog_proof", takes: integrity::tlog_proof },
     Decoder { name: "growth_proof", takes: integrity::growth_proof },
     Decoder { name: "inventory", takes: integrity::inventory },
+    Decoder { name: "folder", takes: integrity::folder },
     Decoder { name: "detached_signature", takes: integrity::detached_signature },
     Decoder { name: "statement", takes: integrity::statement },
     Decoder { name: "private_key", takes: integrity::private_key },

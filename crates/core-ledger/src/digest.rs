@@ -58,6 +58,8 @@ kinds! {
     EventKind = Some("bitproof 2026-11 event id v1");
     /// Key material of a random stream.
     StreamKind = Some("bitproof 2026-11 stream key v1");
+    /// What the file system says of a file or folder without reading it.
+    StatKind = Some("bitproof 2026-11 file stat v1");
     /// A comparison of runs.
     ComparisonKind = Some("bitproof 2026-11 comparison v1");
 }
@@ -113,6 +115,33 @@ impl<K: Kind> Digest<K> {
 
     fn hasher() -> blake3::Hasher {
         K::context_key().map_or_else(blake3::Hasher::new, blake3::Hasher::new_from_context_key)
+    }
+}
+
+/// Hashes what is read through it.
+#[derive(Debug)]
+pub struct HashingReader<R> {
+    source: R,
+    hasher: blake3::Hasher,
+}
+
+impl<R: Read> HashingReader<R> {
+    /// Hashes what is read of `source` from here on.
+    pub fn new(source: R) -> Self {
+        Self { source, hasher: Digest::<Content>::hasher() }
+    }
+
+    /// The digest of what was read, with its length.
+    pub fn finish(self) -> (Digest<Content>, u64) {
+        (Digest::from_bytes(*self.hasher.finalize().as_bytes()), self.hasher.count())
+    }
+}
+
+impl<R: Read> Read for HashingReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.source.read(buffer)?;
+        self.hasher.update(&buffer[..n]);
+        Ok(n)
     }
 }
 

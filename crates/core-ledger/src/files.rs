@@ -97,6 +97,15 @@ impl Files {
         self.sync_parent(target)
     }
 
+    /// As [`Files::replace`], but nothing is synced: for what is derived, whose reader takes a damaged file for none.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn replace_derived(&self, staging: &Path, target: &Path, bytes: &[u8]) -> Result<(), FileError> {
+        let staged = self.stage(staging, &mut { bytes })?;
+        self.rename(&staged.path, target).inspect_err(|_| drop(self.remove(&staged.path)))
+    }
+
     /// Writes a new file in place and syncs it (not its folder).
     ///
     /// # Errors

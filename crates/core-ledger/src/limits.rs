@@ -30,3 +30,13 @@ pub const PUBLIC_KEY_BYTES: u64 = 16 << 10;
 pub const JSON_VALUES: usize = 1 << 20;
 /// How deep a JSON text from outside may be nested.
 pub const JSON_DEPTH: usize = 32;
+/// Files of a folder that is one object: ImageNet has 1.28 million.
+pub const FOLDER_FILES: u32 = 1 << 21;
+/// Bytes of the path of a file in such a folder.
+pub const FOLDER_PATH_BYTES: usize = 4096;
+/// Folders within each other in such a folder; one file is open for each while it is read.
+pub const FOLDER_DEPTH: usize = 128;
+/// Bytes before the contents of such a folder.
+pub const FOLDER_LISTING_BYTES: u64 = 64 << 20;
+/// Bytes of the contents of such a folder: more than there are, so that places in it are numbers of 64 bits.
+pub const FOLDER_BYTES: u64 = 1 << 62;

@@ -6,10 +6,11 @@ use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use crate::digest::{Content, Digest};
+use crate::digest::{Content, Digest, HashingReader};
 use crate::files::{FileError, Files};
+use crate::folder::{self, FolderError, FolderFile};
 use crate::limits::OBJECT_IN_MEMORY_BYTES;
-use crate::storage::{ReadAt, StoredFile};
+use crate::storage::{ReadAt, Reading, StoredFile};
 use crate::tree_hash;
 
 /// The name of an object: plain BLAKE3 of its bytes.
@@ -37,6 +38,14 @@ pub enum ObjectError {
         got: ObjectId,
         /// How many bytes it has.
         len: u64,
+    },
+    /// It is no packed folder, or cannot be unpacked.
+    #[error("object {id}: {source}")]
+    Folder {
+        /// Its name.
+        id: ObjectId,
+        /// What is wrong.
+        source: FolderError,
     },
     /// What was to be stored is not what it was said to be; nothing was stored.
     #[error("what was to be stored as object {id} has {len} bytes that hash to {got}")]
@@ -223,6 +232,31 @@ impl Objects {
             let _ = fs::remove_file(copy);
         }
         copied
+    }
+
+    /// Makes the folder `dir`, which must not exist, with the files of the packed folder that an object is. What is written is
+    /// hashed as it is read, and is not synced.
+    ///
+    /// # Errors
+    /// As [`Objects::verify`], and [`ObjectError::Folder`]. Nothing is left at `dir` then that was not there.
+    pub fn unpack_to(&self, id: &ObjectId, dir: &Path) -> Result<Vec<FolderFile>, ObjectError> {
+        let object = self.open(id)?;
+        let mut source = HashingReader::new(Reading::new(&*object));
+        let unpacked = folder::unpack(&mut source, dir);
+        if let Err(source @ FolderError::File(_)) = unpacked {
+            return Err(ObjectError::Folder { id: *id, source });
+        }
+        // A damaged object is told as that, whatever is wrong with its listing.
+        let rest = std::io::copy(&mut source, &mut std::io::sink());
+        rest.map_err(FileError::at("read", &self.path(id)))?;
+        let (got, len) = source.finish();
+        if got != *id {
+            if unpacked.is_ok() {
+                fs::remove_dir_all(dir).map_err(FileError::at("remove", dir))?;
+            }
+            return Err(ObjectError::Damaged { id: *id, got, len });
+        }
+        unpacked.map_err(|source| ObjectError::Folder { id: *id, source })
     }
 
     fn copied(

@@ -171,7 +171,7 @@ fn regular(file: File) -> io::Result<Box<dyn StoredFile>> {
     }
 }
 
-fn not_regular() -> io::Error {
+pub(crate) fn not_regular() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
 }
 

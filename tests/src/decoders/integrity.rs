@@ -10,6 +10,7 @@ use bitproof_core_ledger::dsse::json;
 use bitproof_core_ledger::dsse::PublicKey;
 use bitproof_core_ledger::events::{AuditView, Event, EventBody};
 use bitproof_core_ledger::files::Files;
+use bitproof_core_ledger::folder::{self, FolderError};
 use bitproof_core_ledger::growth_proof::GrowthProof;
 use bitproof_core_ledger::inventory::{is_plain_relative, Inventory};
 use bitproof_core_ledger::keyring::Keyring;
@@ -217,6 +218,21 @@ pub(super) fn inventory(bytes: &[u8]) -> bool {
     let paths: Vec<&str> = inventory.entries().iter().map(|entry| entry.path.as_str()).collect();
     assert!(paths.windows(2).all(|pair| pair[0] < pair[1]) && paths.iter().all(|p| is_plain_relative(p)));
     true
+}
+
+pub(super) fn folder(bytes: &[u8]) -> bool {
+    let mut contents = Vec::new();
+    let read = folder::read(&mut { bytes }, |file, source| {
+        let before = contents.len();
+        source.read_to_end(&mut contents).map_err(FolderError::Source)?;
+        assert!((contents.len() - before) as u64 <= file.bytes && is_plain_relative(&file.path));
+        Ok(())
+    });
+    read.is_ok_and(|files| {
+        let listing = folder::encode_listing(&files).expect("what was read can be written");
+        assert_eq!([listing, contents].concat(), bytes);
+        true
+    })
 }
 
 /// A signature of the file `m.safetensors` that holds `weights`.

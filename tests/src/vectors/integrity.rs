@@ -37,6 +37,7 @@ pub(super) const BOOKS: &[Chapter] = &[
     ("tlog_proof", tlog_proof),
     ("growth_proof", growth_proof),
     ("inventory", inventory),
+    ("folder", folder),
     ("detached_signature", detached_signature),
     ("statement", statement),
     ("private_key", private_key),
@@ -335,6 +336,54 @@ fn inventory(book: &mut Book<'_>) {
     blocks[size + 1] ^= 0x0f;
     book.add("not-a-size-that-its-blocks-do-not-have", blocks);
     book.strict("two-files", good);
+}
+
+fn folder(book: &mut Book<'_>) {
+    /// The bytes before the files.
+    const HEAD: usize = 12;
+    let entry = |path: &str, executable: u8, bytes: u64| {
+        let len = (path.len() as u16).to_le_bytes();
+        [&len[..], path.as_bytes(), &[executable], &bytes.to_le_bytes()].concat()
+    };
+    let packed = |entries: &[Vec<u8>], contents: &[u8]| {
+        let head = [b"BPFOLD1\0".as_slice(), &(entries.len() as u32).to_le_bytes()].concat();
+        [head, entries.concat(), contents.to_vec()].concat()
+    };
+    let [a, run, x] = [entry("a", 0, 3), entry("b/run", 1, 10), entry("b/x", 0, 0)];
+    let contents = b"abc#!/bin/sh\n";
+    let good = packed(&[a.clone(), run.clone(), x.clone()], contents);
+    book.add("empty", packed(&[], b""));
+    book.add(
+        "file-beside-a-folder-with-a-longer-name",
+        packed(&[entry("b", 0, 0), entry("b-c/d", 0, 0)], b""),
+    );
+    book.add("not-another-version", [b"BPFOLD2", &good[7..]].concat());
+    book.add("not-a-huge-count", [&good[..8], &u32::MAX.to_le_bytes(), &good[HEAD..]].concat());
+    book.add("not-a-file-more-than-is-listed", [&good[..8], &4u32.to_le_bytes(), &good[HEAD..]].concat());
+    book.add("not-swapped-files", packed(&[run.clone(), a.clone(), x.clone()], b"#!/bin/sh\nabc"));
+    book.add("not-a-file-twice", packed(&[a.clone(), a.clone()], b"abcabc"));
+    book.add("not-a-file-in-a-file", packed(&[a.clone(), entry("a-b", 0, 0), entry("a/b", 0, 0)], b"abc"));
+    for (mutation, path) in [
+        ("a-path-upwards", "../a"),
+        ("an-absolute-path", "/a"),
+        ("a-path-with-an-empty-part", "a//b"),
+        ("a-path-with-a-back-slash", "a\\b"),
+        ("a-path-with-a-line-feed", "a\nb"),
+        ("an-empty-path", ""),
+    ] {
+        book.add(&format!("not-{mutation}"), packed(&[entry(path, 0, 3)], b"abc"));
+    }
+    let latin = [&1u16.to_le_bytes()[..], b"\xe9", &[0], &0u64.to_le_bytes()].concat();
+    book.add("not-a-path-in-latin-1", packed(&[latin], b""));
+    book.add("not-a-path-that-is-too-long", packed(&[entry(&"a".repeat(4097), 0, 0)], b""));
+    book.add("not-folders-too-deep", packed(&[entry(&("a/".repeat(129) + "a"), 0, 0)], b""));
+    book.add("not-executable-twice", packed(&[entry("a", 2, 3)], b"abc"));
+    book.add("not-a-huge-file", packed(&[entry("a", 0, u64::MAX)], b"abc"));
+    book.add(
+        "not-files-that-are-huge-together",
+        packed(&[entry("a", 0, 1 << 62), entry("b", 0, 1 << 62)], b""),
+    );
+    book.strict("three-files", good);
 }
 
 fn statements() -> [Statement; 3] {
