@@ -50,6 +50,7 @@ pub mod dispatch;
 pub mod ledger;
 mod param;
 mod plan;
+pub mod stat_cache;
 #[cfg(feature = "shuttle")]
 pub mod sync;
 #[cfg(not(feature = "shuttle"))]
