@@ -7,7 +7,7 @@ use std::path::Path;
 use bitproof_audit::{sign_model, Attestation, SignedFile};
 use bitproof_core_ledger::digest::{
     ActionKind, ComparisonKind, Content, EntryKind, EventKind, GenesisKind, Kind, PlanKind, ResultKind,
-    StatKind, StreamKind,
+    StatKind, StreamKind, ToolsKind,
 };
 use bitproof_core_ledger::dsse::PublicKey;
 use bitproof_core_ledger::keys::ModelSigningKey;
@@ -114,6 +114,7 @@ fn the_contexts_of_digests_are_those_on_the_page() {
         ("stream key", StreamKind::CONTEXT),
         ("file stat", StatKind::CONTEXT),
         ("comparison", ComparisonKind::CONTEXT),
+        ("tools", ToolsKind::CONTEXT),
     ];
     let row = |(name, context): (&str, Option<&str>)| match context {
         Some(context) => format!("| {name} | `{context}` |"),

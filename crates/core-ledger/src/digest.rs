@@ -62,6 +62,8 @@ kinds! {
     StatKind = Some("bitproof 2026-11 file stat v1");
     /// A comparison of runs.
     ComparisonKind = Some("bitproof 2026-11 comparison v1");
+    /// What the tools of a command are on one machine.
+    ToolsKind = Some("bitproof 2026-11 tools v1");
 }
 
 /// 32 bytes of BLAKE3 over a value of kind `K`; shown as 64 lower-case hex digits.
