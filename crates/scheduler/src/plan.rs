@@ -259,6 +259,11 @@ impl Plan {
         &self.spec
     }
 
+    /// What was planned, to be changed and planned again.
+    pub fn into_spec(self) -> PlanSpec {
+        self.spec
+    }
+
     /// The number of tasks.
     pub fn len(&self) -> usize {
         self.slots.len()
