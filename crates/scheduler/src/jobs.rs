@@ -195,8 +195,8 @@ impl<'a> Jobs<'a> {
         let objects = Objects::new(files.clone(), objects, staging, NonZeroUsize::MIN);
         let path = dir.join(format!("{}.ledger", plan.digest()));
         let (mut ledger, committed) = Ledger::open(&files, &path, &plan)?;
-        let outputs = committed.iter().filter_map(|entry| entry.output(OUT));
-        outputs.map(|id| objects.verify(&id).map(drop)).collect::<Result<(), _>>()?;
+        let mut outputs = committed.iter().filter_map(|entry| entry.output(OUT));
+        outputs.try_for_each(|id| objects.verify(&id).map(drop))?;
         tracing::info!(jobs = plan.len(), done = committed.len(), plan = %plan.digest(), "jobs begin");
         let runner = JobRunner { work: &self.work, objects: &objects };
         let execution = execute(&plan, &runner, &mut ledger, committed, workers, &self.cancel)?;
@@ -273,17 +273,17 @@ mod tests {
     use super::*;
     use crate::dispatch::End;
 
-    type Job<'a> = Box<dyn Fn(&[Vec<u8>]) -> Result<Vec<u8>, JobError> + Send + Sync + 'a>;
+    type Plain = fn(&[Vec<u8>]) -> Result<Vec<u8>, JobError>;
 
     /// Five jobs that count how often they are run.
     fn jobs<'a>(runs: &'a AtomicUsize, network: bool) -> Jobs<'a> {
-        let counted = move |work: fn(&[Vec<u8>]) -> Result<Vec<u8>, JobError>| -> Job<'a> {
+        let counted = move |work: Plain| -> Work<'a> {
             Box::new(move |inputs| {
                 runs.fetch_add(1, Ordering::SeqCst);
                 work(inputs)
             })
         };
-        let flaky: fn(&[Vec<u8>]) -> Result<Vec<u8>, JobError> = if network {
+        let flaky: Plain = if network {
             |_| Ok(b"up".to_vec())
         } else {
             |_| Err(Box::new(TaskError::Infrastructure { message: "the network is down".to_owned() }))

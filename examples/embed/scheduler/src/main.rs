@@ -50,7 +50,7 @@ mod tests {
             let done = estimate(dir.path(), workers).unwrap();
             let inside = u64::from_le_bytes(done.output("sum").unwrap().try_into().unwrap());
             assert_eq!(inside, (0..4).map(count).sum::<u64>());
-            assert!((inside as f64 / 1e6 - 3.1416).abs() < 0.01);
+            assert!((inside as f64 / 1e6 - std::f64::consts::PI).abs() < 0.01);
             done.root()
         });
         assert!(roots.iter().all(|root| *root == roots[0]));
