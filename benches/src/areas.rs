@@ -3,6 +3,7 @@
 mod audit;
 mod kernels;
 mod ledger;
+mod scheduler;
 
 use std::num::NonZeroUsize;
 
@@ -35,6 +36,7 @@ pub fn areas() -> Vec<Area> {
         Area { name: "kernels", run: kernels::run },
         Area { name: "audit", run: audit::run },
         Area { name: "ledger", run: ledger::run },
+        Area { name: "scheduler", run: scheduler::run },
     ]
 }
 

@@ -33,7 +33,7 @@ pub(super) fn run(harness: &Harness<'_>, emit: &mut Emit<'_>) -> Result<(), Unre
 }
 
 /// A folder beside the program: where temporary files lie may be memory, in which a sync costs nothing.
-fn scratch() -> TempDir {
+pub(super) fn scratch() -> TempDir {
     let program = std::env::current_exe().expect("the program knows where it is");
     tempfile::tempdir_in(program.parent().unwrap_or(Path::new("."))).expect("the target folder is writable")
 }

@@ -285,18 +285,16 @@ impl Shared {
         }
     }
 
-    fn await_news<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn await_news<'a>(&'a self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         self.news.store(false, Ordering::Release);
-        if PATIENCE > 0 {
-            drop(state);
-            for _ in 0..PATIENCE {
-                if self.news.load(Ordering::Acquire) {
-                    break;
-                }
-                thread::yield_now();
+        drop(state);
+        for _ in 0..PATIENCE {
+            if self.news.load(Ordering::Acquire) {
+                break;
             }
-            state = self.lock();
+            thread::yield_now();
         }
+        let mut state = self.lock();
         while !state.news() {
             state.waiting = true;
             state = self.turn.wait(state).expect("no thread panics while it holds the board");

@@ -7,8 +7,10 @@
 //! - The crate does not know what a task computes.
 //!
 //! # Where to start
-//! [`Plan::new`] plans a [`PlanSpec`]; [`dispatch::execute`] runs a plan with a [`dispatch::Runner`] and commits to
-//! a [`ledger::Ledger`].
+//! [`jobs::Jobs`] runs a DAG of closures. Below it, [`Plan::new`] plans a [`PlanSpec`]; [`dispatch::execute`] runs a plan with
+//! a [`dispatch::Runner`] and commits to a [`dispatch::CommitSink`], as a [`ledger::Ledger`] is. What has no threads of
+//! this crate, a cluster or a simulation, drives a [`board::Board`] itself. Each attempt at a task is a span of `tracing`
+//! with the target [`dispatch::TASK`].
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -47,6 +49,7 @@ pub mod chart;
 pub mod command;
 pub mod commit;
 pub mod dispatch;
+pub mod jobs;
 pub mod ledger;
 mod param;
 mod plan;

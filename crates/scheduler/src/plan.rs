@@ -209,9 +209,8 @@ impl Plan {
         in_range("the number of lanes", spec.lanes.len() as u64, MAX_LANES as u64)?;
         in_range("the number of tasks", spec.tasks.len() as u64, MAX_TASKS as u64)?;
         spec.data.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut by_id: Vec<(&TaskSpec, u32)> = spec.tasks.iter().zip(0..).collect();
-        by_id.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-        let (tasks, places): (Vec<&TaskSpec>, Vec<u32>) = by_id.into_iter().unzip();
+        let places = sorted_by_id(&spec.tasks);
+        let tasks: Vec<&TaskSpec> = places.iter().map(|&place| &spec.tasks[place as usize]).collect();
         let links = Links::resolve(&spec, &tasks)?;
         let slots = schedule::slots(&tasks, spec.lanes.len(), &links)?;
         let mut order: Vec<(Slot, u32)> = slots.into_iter().zip(0..).collect();
@@ -257,6 +256,11 @@ impl Plan {
     /// What was planned; its tasks stand in commit order.
     pub fn spec(&self) -> &PlanSpec {
         &self.spec
+    }
+
+    /// What was planned, to be changed and planned again.
+    pub fn into_spec(self) -> PlanSpec {
+        self.spec
     }
 
     /// The number of tasks.
@@ -347,6 +351,20 @@ impl LaneUse<'_> {
         // A lane works no longer than the plan is long.
         (u128::from(self.busy) * 1000 / u128::from(self.makespan.max(1))) as u64
     }
+}
+
+/// The places of the tasks, sorted by id.
+fn sorted_by_id(tasks: &[TaskSpec]) -> Vec<u32> {
+    let id = |place: u32| tasks[place as usize].id.0.as_bytes();
+    // The beginning of an id lies beside its place; the rest, scattered in memory, is looked at only where that is the same.
+    let beginning = |place: u32| {
+        let mut bytes = [0u8; 16];
+        bytes.iter_mut().zip(id(place)).for_each(|(byte, &b)| *byte = b);
+        u128::from_be_bytes(bytes)
+    };
+    let mut keys: Vec<(u128, u32)> = (0..tasks.len() as u32).map(|place| (beginning(place), place)).collect();
+    keys.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| id(a.1).cmp(id(b.1))));
+    keys.into_iter().map(|(_, place)| place).collect()
 }
 
 /// Puts the item at `places[i]` to place `i`, for each `i`. They are large: none is moved more often than it must.

@@ -18,7 +18,7 @@ mod chosen {
     pub(crate) use shuttle::sync::{Mutex, MutexGuard};
     pub(crate) use shuttle::thread;
 
-    pub(crate) const PATIENCE: usize = 0;
+    pub(crate) const PATIENCE: usize = 1;
 
     /// A condition variable that forgets to wake one thread up, where a test demands it.
     #[derive(Debug, Default)]

@@ -48,9 +48,13 @@ const LAYERS: &[Layer] = &[
             "bitproof-audit",
         ],
     ),
-    ("bitproof-benches", &["bitproof-core-ledger", "bitproof-kernels", "bitproof-telemetry"]),
+    (
+        "bitproof-benches",
+        &["bitproof-core-ledger", "bitproof-scheduler", "bitproof-kernels", "bitproof-telemetry"],
+    ),
     ("bitproof-embed-ledger", &["bitproof-core-ledger"]),
     ("bitproof-embed-kernels", &["bitproof-kernels"]),
+    ("bitproof-embed-scheduler", &["bitproof-scheduler"]),
     ("xtask", &[]),
 ];
 

@@ -61,6 +61,16 @@ fn a_pinned_task_keeps_its_lane() {
 }
 
 #[test]
+fn ids_with_one_beginning_are_sorted_like_any_others() {
+    let ids = ["b", "a\0", "a", "a-long-beginning-2", "a-long-beginning-10", "a-long-beginnin", "", "\u{e9}"];
+    let tasks: Vec<TaskSpec> = ids.map(|id| task(id, 1, &[])).into();
+    let sorted: Vec<&str> = sorted_by_id(&tasks).iter().map(|&i| ids[i as usize]).collect();
+    let mut expected = ids;
+    expected.sort_unstable();
+    assert_eq!(sorted, expected);
+}
+
+#[test]
 fn bad_graphs_are_refused() {
     let cycle = vec![task("a", 1, &["c"]), task("b", 1, &["a"]), task("c", 1, &["b"]), task("x", 1, &["a"])];
     let error = Plan::new(spec(1, cycle)).unwrap_err().to_string();
