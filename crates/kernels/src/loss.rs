@@ -7,8 +7,8 @@ use crate::error::{same_length, same_shape, KernelError};
 use crate::isa::Isa;
 use crate::scratch::{fill_row_major, row_major, zeros};
 use crate::simd::{Simd, Vectorized};
-use crate::softmax::lanes::{divide, exponentials};
-use crate::softmax::{band_length, with_exponentials};
+use crate::softmax::lanes::{exponentials, scale};
+use crate::softmax::{band_length, exponentials_length, rows_at_once, with_exponentials};
 use crate::spec::softmax::cross_entropy;
 use crate::threads::with_float_defaults;
 
@@ -18,8 +18,8 @@ const KERNEL: &str = "softmax_cross_entropy";
 /// the logits, both unscaled (divide by R for the mean over a batch).
 ///
 /// With `m = max_j x_j`, `e_j = exp(x_j − m)` and `s = Σ e_j` in the tree of [`sum_f64`](crate::sum_f64), all in f64:
-/// `loss = ln s − (x_label − m)` and `gradient_j = e_j / s − [j = label]`, each rounded once to f32. `exp` and `ln` here are
-/// the f64 sequences of `src/spec/elementary.rs`, with `exp(d) = +0` for `d < −700`. A NaN or `+∞` in a row makes the whole
+/// `loss = ln s − (x_label − m)` and `gradient_j = e_j · (1 / s) − [j = label]`, each rounded once to f32. `exp` is that of
+/// [`softmax_into`](crate::softmax_into), `ln` the f64 sequence of `src/spec/elementary.rs`. A NaN or `+∞` in a row makes the whole
 /// row NaN, and so does a row of nothing but `−∞`.
 ///
 /// ```
@@ -108,20 +108,13 @@ struct Band<'a> {
 
 impl Band<'_> {
     fn compute(self, isa: Isa, e: &mut [f64]) {
-        if let Err(InLanes { mut band, e }) = isa.vectorize(InLanes { band: self, e }) {
-            let e = &mut e[..band.columns];
-            for (x, label, gradient, loss) in band.rows() {
-                *loss = cross_entropy(x, label, gradient, e);
+        if let Err(InLanes { band, e }) = isa.vectorize(InLanes { band: self, e }) {
+            let Band { x, labels, losses, gradient, columns } = band;
+            let rows = x.chunks_exact(columns).zip(gradient.chunks_exact_mut(columns));
+            for ((x, gradient), (loss, &label)) in rows.zip(losses.iter_mut().zip(labels)) {
+                *loss = cross_entropy(x, label as usize, gradient, &mut e[..columns]);
             }
         }
-    }
-
-    /// Logits, label, and the places for gradient and loss.
-    #[inline(always)]
-    fn rows(&mut self) -> impl Iterator<Item = (&[f32], usize, &mut [f32], &mut f32)> {
-        let rows = self.x.chunks_exact(self.columns).zip(self.gradient.chunks_exact_mut(self.columns));
-        let rows = rows.zip(self.losses.iter_mut().zip(self.labels));
-        rows.map(|((x, gradient), (loss, &label))| (x, label as usize, gradient, loss))
     }
 }
 
@@ -134,17 +127,29 @@ impl Vectorized for InLanes<'_, '_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let InLanes { mut band, e } = self;
-        for (x, label, gradient, loss) in band.rows() {
-            let Some(row) = exponentials(simd, x, e) else {
-                gradient.fill(f32::NAN);
-                *loss = f32::NAN;
-                continue;
-            };
-            // Elsewhere the target is 0, and e/s − 0 is e/s, which is never −0.
-            divide(simd, e, row.sum, gradient);
-            gradient[label] = (e[label] / row.sum - 1.0) as f32;
-            *loss = row.loss(x[label]);
+        let InLanes { band: Band { x, labels, losses, gradient, columns }, e } = self;
+        let count = rows_at_once(columns);
+        let blocks = x.chunks(count * columns).zip(gradient.chunks_mut(count * columns));
+        let targets = labels.chunks(count).zip(losses.chunks_mut(count));
+        for ((x, gradient), (labels, losses)) in blocks.zip(targets) {
+            let rows = exponentials(simd, x, columns, e)
+                .into_iter()
+                .zip(e.chunks_exact(exponentials_length(columns)));
+            let outputs = gradient.chunks_exact_mut(columns).zip(losses);
+            for (((x, &label), (gradient, loss)), (row, e)) in
+                x.chunks_exact(columns).zip(labels).zip(outputs).zip(rows)
+            {
+                let Some(row) = row else {
+                    gradient.fill(f32::NAN);
+                    *loss = f32::NAN;
+                    continue;
+                };
+                let (inverse, label) = (1.0 / row.sum, label as usize);
+                // Elsewhere the target is 0, and taking 0 from what is never −0 changes nothing.
+                scale(simd, e, inverse, gradient);
+                gradient[label] = (e[label] * inverse - 1.0) as f32;
+                *loss = row.loss(x[label]);
+            }
         }
     }
 }

@@ -25,9 +25,8 @@ pub struct RowMoments {
 /// `y[r,i] = ((x[r,i] − mean_r) · inverse_std_r) · γ_i + β_i` for each row of an R×C matrix, in f64 with one rounding to f32;
 /// the R `moments` are kept for [`layer_norm_grad_into`].
 ///
-/// `mean = Σ x_i / C`, `inverse_std = 1 / √(Σ (x_i − mean)² / C + ε)`. In these sums element `i` is added to accumulator
-/// `i mod 16`, a chain from `+0`; accumulators fold as `s[l] = s[l] + s[l+h]` for `h = 8, 4, 2, 1`. No operation is fused.
-/// Large matrices are divided over the current rayon pool by rows. (Ba, Kiros, Hinton, "Layer normalization", 2016.)
+/// `mean = Σ x_i / C`, `inverse_std = 1 / √(Σ (x_i − mean)² / C + ε)`, with the sums in the tree of
+/// [`sum_f64`](crate::sum_f64). No operation is fused. Large matrices are divided over the current rayon pool by rows. (Ba, Kiros, Hinton, "Layer normalization", 2016.)
 ///
 /// ```
 /// use bitproof_kernels::{layer_norm_into, RowMoments};
@@ -78,8 +77,8 @@ pub fn layer_norm_into(
 
 /// The gradients of [`layer_norm_into`] with respect to `x`, `γ` and `β`, from the gradient `dy` of its result.
 ///
-/// With `x̂ = (x − mean) · inverse_std`, `g_i = dy_i · γ_i`, `a = Σ g_i / C` and `b = Σ g_i · x̂_i / C` for each row, by the rule
-/// for sums of [`layer_norm_into`]: `dx_i = inverse_std · ((g_i − a) − x̂_i · b)`. For each column `dγ_j = Σ_r dy[r,j] · x̂[r,j]`
+/// With `x̂ = (x − mean) · inverse_std`, `g_i = dy_i · γ_i`, `a = Σ g_i / C` and `b = Σ g_i · x̂_i / C` for each row, sums as in
+/// [`layer_norm_into`]: `dx_i = inverse_std · ((g_i − a) − x̂_i · b)`. For each column `dγ_j = Σ_r dy[r,j] · x̂[r,j]`
 /// and `dβ_j = Σ_r dy[r,j]`, chains over the rows in rising order from `+0`. All in f64, none fused, each result rounded
 /// once to f32. Divided over the current rayon pool by rows, then by columns.
 ///

@@ -16,7 +16,7 @@ use lanes::{LogSoftmax, LogSoftmaxGrad, LogSumExp, Softmax, SoftmaxGrad};
 /// `y_j = e_j · (1 / s)` for every row of an R×C matrix, where `m = max_j x_j`, `e_j = exp(x_j − m)` and `s = Σ e_j` in the tree of
 /// [`sum_f64`](crate::sum_f64), all in f64 with one rounding to f32.
 ///
-/// `exp` is the f64 sequence of `src/spec/elementary.rs`, with `exp(d) = +0` for `d < −700`. A NaN or `+∞` in a row makes the
+/// `exp` is the f64 sequence `exp16` of `src/spec/elementary/activation.rs`, taken of −700 below that. A NaN or `+∞` in a row makes the
 /// whole row NaN, and so does a row of nothing but `−∞`. Large matrices are divided over the current rayon pool by rows.
 ///
 /// ```
@@ -96,7 +96,8 @@ pub fn softmax_grad_into(
 }
 
 /// The gradient of [`log_softmax_into`] with respect to `x`: `dx_j = dy_j − exp(y_j) · t` with `t = Σ dy_j` in the tree of
-/// [`sum_f64`](crate::sum_f64), row by row, all in f64 with one rounding to f32. `y` is what the forward pass gave.
+/// [`sum_f64`](crate::sum_f64), row by row, all in f64 with one rounding to f32; `exp` as in [`softmax_into`], taken of at most
+/// 700. `y` is what the forward pass gave.
 ///
 /// # Errors
 /// [`KernelError::ShapeMismatch`] if `dy` or `dx` has another shape than `y`.
@@ -118,15 +119,32 @@ pub fn log_softmax_grad_into(
 
 /// The rule of [`logsumexp_axis_into`](crate::logsumexp_axis_into) for one row.
 pub(crate) fn logsumexp_on(isa: Isa, x: &[f32]) -> f32 {
+    if x.is_empty() {
+        return spec::logsumexp(x, &mut []);
+    }
     with_exponentials(x.len(), |e| {
         isa.vectorize(LogSumExp { x, e })
             .unwrap_or_else(|LogSumExp { x, e }| spec::logsumexp(x, &mut e[..x.len()]))
     })
 }
 
-/// Calls `f` with scratch for the exponentials of a row, with room for whole registers.
+/// Rows whose steps are taken side by side, at the most.
+pub(crate) const MOST_ROWS: usize = 16;
+
+/// How many rows to take side by side: not more than stay in the nearest cache with their exponentials.
+pub(crate) fn rows_at_once(columns: usize) -> usize {
+    const ELEMENTS: usize = 1024;
+    (ELEMENTS / columns).clamp(1, MOST_ROWS)
+}
+
+/// Elements of the scratch that the exponentials of a row take up: whole registers.
+pub(crate) fn exponentials_length(columns: usize) -> usize {
+    columns.next_multiple_of(MOST_LANES)
+}
+
+/// Calls `f` with scratch for the exponentials of [`rows_at_once`] rows.
 pub(crate) fn with_exponentials<R>(columns: usize, f: impl FnOnce(&mut [f64]) -> R) -> R {
-    with_scratch(columns.next_multiple_of(MOST_LANES), f)
+    with_scratch(rows_at_once(columns) * exponentials_length(columns), f)
 }
 
 /// Calls `band` with some rows of `x` and those of `y`, over threads where that pays.

@@ -1,8 +1,9 @@
 //! Layer normalisation in lanes: bands of rows, and strips of columns.
 
 use super::{spec, RowMoments};
+use crate::reduce::lanes::{sum64_of, Terms, Widened};
+use crate::scratch::with_scratch;
 use crate::simd::{F64Lanes, Pair, Simd, Vectorized};
-use crate::spec::norm::{fold, ACCUMULATORS};
 
 pub(super) struct Forward<'a> {
     pub(super) x: &'a [f32],
@@ -29,22 +30,77 @@ impl Vectorized for Forward<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let columns = self.gamma.len();
-        let rows = self.x.chunks_exact(columns).zip(self.y.chunks_exact_mut(columns));
-        for ((x, y), moments) in rows.zip(self.moments) {
-            *moments = row_moments(simd, x, self.eps);
-            let normal = Normal::<S>::of(simd, *moments);
-            let (mut x, mut y) = (x.chunks_exact(S::LANES), y.chunks_exact_mut(S::LANES));
-            let (mut gamma, mut beta) = (self.gamma.chunks_exact(S::LANES), self.beta.chunks_exact(S::LANES));
-            let parameters = gamma.by_ref().zip(beta.by_ref());
-            for ((x, y), (gamma, beta)) in x.by_ref().zip(y.by_ref()).zip(parameters) {
-                let (gamma, beta) = (Pair::load(simd, gamma), Pair::load(simd, beta));
-                (normal.of_x(Pair::widen(simd, x)) * gamma + beta).narrow(y);
+        let rows = rows_at_once(columns);
+        let blocks = self.x.chunks(rows * columns).zip(self.y.chunks_mut(rows * columns));
+        for ((x, y), moments) in blocks.zip(self.moments.chunks_mut(rows)) {
+            block_moments(simd, x, self.eps, moments);
+            for ((x, y), &mut moments) in
+                x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)).zip(moments)
+            {
+                normalise(simd, x, self.gamma, self.beta, moments, y);
             }
-            let gamma = Pair::load_rest(simd, gamma.remainder());
-            let beta = Pair::load_rest(simd, beta.remainder());
-            let x = normal.of_x(Pair::widen_rest(simd, x.remainder()));
-            (x * gamma + beta).narrow_partial(y.into_remainder());
         }
+    }
+}
+
+/// How many rows to take side by side: not more than stay in the nearest cache.
+fn rows_at_once(columns: usize) -> usize {
+    const ELEMENTS: usize = 4096;
+    (ELEMENTS / columns).max(1)
+}
+
+/// The moments of some rows, each step for all rows before the next: what a row has to wait for comes while others are worked on.
+#[inline(always)]
+fn block_moments<S: Simd>(simd: S, x: &[f32], eps: f64, moments: &mut [RowMoments]) {
+    let columns = x.len() / moments.len();
+    let count = columns as f64;
+    for (x, of) in x.chunks_exact(columns).zip(moments.iter_mut()) {
+        of.mean = sum64_of(simd, &Widened(x)) / count;
+    }
+    for (x, of) in x.chunks_exact(columns).zip(moments.iter_mut()) {
+        let variance = sum64_of(simd, &Squares { x, mean: of.mean }) / count;
+        of.inverse_std = 1.0 / (variance + eps).sqrt();
+    }
+}
+
+/// `y_i = ((x_i − mean) · inverse_std) · γ_i + β_i`.
+#[inline(always)]
+fn normalise<S: Simd>(simd: S, x: &[f32], gamma: &[f64], beta: &[f64], moments: RowMoments, y: &mut [f32]) {
+    let (mut x, mut y) = (x.chunks_exact(S::LANES), y.chunks_exact_mut(S::LANES));
+    let (mut gamma, mut beta) = (gamma.chunks_exact(S::LANES), beta.chunks_exact(S::LANES));
+    let parameters = gamma.by_ref().zip(beta.by_ref());
+    for ((x, y), (gamma, beta)) in x.by_ref().zip(y.by_ref()).zip(parameters) {
+        let (gamma, beta) = (Pair::load(simd, gamma), Pair::load(simd, beta));
+        (normal(Pair::widen(simd, x), moments) * gamma + beta).narrow(y);
+    }
+    if let rest @ [_, ..] = y.into_remainder() {
+        let gamma = Pair::load_rest(simd, gamma.remainder());
+        let beta = Pair::load_rest(simd, beta.remainder());
+        let x = normal(Pair::widen_rest(simd, x.remainder()), moments);
+        (x * gamma + beta).narrow_partial(rest);
+    }
+}
+
+/// `(x_i − mean)²`.
+struct Squares<'a> {
+    x: &'a [f32],
+    mean: f64,
+}
+
+impl Terms for Squares<'_> {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.x.len()
+    }
+    #[inline(always)]
+    fn register<S: Simd>(&self, simd: S, at: usize) -> S::F64 {
+        let below = simd.widen(&self.x[at..]) - simd.splat64(self.mean);
+        below * below
+    }
+    #[inline(always)]
+    fn rest<S: Simd>(&self, simd: S, at: usize) -> S::F64 {
+        let below = simd.widen_partial(&self.x[at..]) - simd.splat64(self.mean);
+        below * below
     }
 }
 
@@ -61,9 +117,11 @@ impl Gradient<'_> {
         let columns = self.gamma.len();
         let rows = self.x.chunks_exact(columns).zip(self.dy.chunks_exact(columns));
         let rows = rows.zip(self.dx.chunks_exact_mut(columns));
-        for (((x, dy), dx), &of) in rows.zip(self.moments) {
-            spec::layer_norm_grad(x, self.gamma, of, dy, dx);
-        }
+        with_scratch(columns, |terms| {
+            for (((x, dy), dx), &of) in rows.zip(self.moments) {
+                spec::layer_norm_grad(x, self.gamma, of, dy, dx, terms);
+            }
+        });
     }
 }
 
@@ -76,59 +134,91 @@ impl Vectorized for Gradient<'_> {
         let rows = self.x.chunks_exact(columns).zip(self.dy.chunks_exact(columns));
         let rows = rows.zip(self.dx.chunks_exact_mut(columns));
         for (((x, dy), dx), &moments) in rows.zip(self.moments) {
-            let normal = Normal::<S>::of(simd, moments);
-            let row = GradientRow { normal, x, gamma: self.gamma, dy };
-            let mut a = [Pair::splat(simd, 0.0); MOST_PAIRS];
-            let mut b = a;
-            let whole = columns - columns % ACCUMULATORS;
-            for block in (0..whole).step_by(ACCUMULATORS) {
-                for (index, (a, b)) in a.iter_mut().zip(&mut b).take(ACCUMULATORS / S::LANES).enumerate() {
-                    let (g, x) = row.operands(simd, block + index * S::LANES);
-                    *a = *a + g;
-                    *b = *b + g * x;
-                }
-            }
-            let (mut a, mut b) = (stored::<S>(&a), stored::<S>(&b));
-            for (at, (a, b)) in (whole..columns).zip(a.iter_mut().zip(&mut b)) {
-                let g = f64::from(dy[at]) * self.gamma[at];
-                *a += g;
-                *b += g * ((f64::from(x[at]) - moments.mean) * moments.inverse_std);
-            }
-            let (a, b) = (fold(a) / count, fold(b) / count);
-            let (a, b) = (Pair::splat(simd, a), Pair::splat(simd, b));
-            let mut dx = dx.chunks_exact_mut(S::LANES);
-            let mut at = 0;
-            for dx in dx.by_ref() {
-                let (g, x) = row.operands(simd, at);
-                (row.normal.inverse_std * ((g - a) - x * b)).narrow(dx);
-                at += S::LANES;
-            }
-            let (g, x) = row.rest(simd, at);
-            (row.normal.inverse_std * ((g - a) - x * b)).narrow_partial(dx.into_remainder());
+            let row = GradientRow { x, gamma: self.gamma, dy, moments };
+            let a = sum64_of(simd, &Scaled(row)) / count;
+            let b = sum64_of(simd, &ScaledNormal(row)) / count;
+            row.input_grads(simd, a, b, dx);
         }
     }
 }
 
-struct GradientRow<'a, S: Simd> {
-    normal: Normal<S>,
+#[derive(Clone, Copy)]
+struct GradientRow<'a> {
     x: &'a [f32],
     gamma: &'a [f64],
     dy: &'a [f32],
+    moments: RowMoments,
 }
 
-impl<S: Simd> GradientRow<'_, S> {
+impl GradientRow<'_> {
     /// `g` and `x̂` from one element on.
     #[inline(always)]
-    fn operands(&self, simd: S, at: usize) -> (Pair<S::F64>, Pair<S::F64>) {
-        let g = Pair::widen(simd, &self.dy[at..]) * Pair::load(simd, &self.gamma[at..]);
-        (g, self.normal.of_x(Pair::widen(simd, &self.x[at..])))
+    fn operands<S: Simd>(&self, simd: S, at: usize) -> (S::F64, S::F64) {
+        let g = simd.widen(&self.dy[at..]) * simd.load64(&self.gamma[at..]);
+        (g, normal(simd.widen(&self.x[at..]), self.moments))
     }
 
     /// The same at the end of the row.
     #[inline(always)]
-    fn rest(&self, simd: S, at: usize) -> (Pair<S::F64>, Pair<S::F64>) {
-        let g = Pair::widen_rest(simd, &self.dy[at..]) * Pair::load_rest(simd, &self.gamma[at..]);
-        (g, self.normal.of_x(Pair::widen_rest(simd, &self.x[at..])))
+    fn rest<S: Simd>(&self, simd: S, at: usize) -> (S::F64, S::F64) {
+        let g = simd.widen_partial(&self.dy[at..]) * simd.load64_partial(&self.gamma[at..]);
+        (g, normal(simd.widen_partial(&self.x[at..]), self.moments))
+    }
+
+    /// `dx_i = inverse_std · ((g_i − a) − x̂_i · b)`.
+    #[inline(always)]
+    fn input_grads<S: Simd>(&self, simd: S, a: f64, b: f64, dx: &mut [f32]) {
+        let (a, b) = (simd.splat64(a), simd.splat64(b));
+        let inverse_std = simd.splat64(self.moments.inverse_std);
+        let mut dx = dx.chunks_exact_mut(S::LANES_64);
+        let mut at = 0;
+        for dx in dx.by_ref() {
+            let (g, x) = self.operands(simd, at);
+            (inverse_std * ((g - a) - x * b)).narrow(dx);
+            at += S::LANES_64;
+        }
+        if let rest @ [_, ..] = dx.into_remainder() {
+            let (g, x) = self.rest(simd, at);
+            (inverse_std * ((g - a) - x * b)).narrow_partial(rest);
+        }
+    }
+}
+
+/// `g_i`.
+struct Scaled<'a>(GradientRow<'a>);
+
+impl Terms for Scaled<'_> {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.0.x.len()
+    }
+    #[inline(always)]
+    fn register<S: Simd>(&self, simd: S, at: usize) -> S::F64 {
+        self.0.operands(simd, at).0
+    }
+    #[inline(always)]
+    fn rest<S: Simd>(&self, simd: S, at: usize) -> S::F64 {
+        self.0.rest(simd, at).0
+    }
+}
+
+/// `g_i · x̂_i`.
+struct ScaledNormal<'a>(GradientRow<'a>);
+
+impl Terms for ScaledNormal<'_> {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.0.x.len()
+    }
+    #[inline(always)]
+    fn register<S: Simd>(&self, simd: S, at: usize) -> S::F64 {
+        let (g, x) = self.0.operands(simd, at);
+        g * x
+    }
+    #[inline(always)]
+    fn rest<S: Simd>(&self, simd: S, at: usize) -> S::F64 {
+        let (g, x) = self.0.rest(simd, at);
+        g * x
     }
 }
 
@@ -158,13 +248,12 @@ impl ParameterGradients<'_> {
         let zero = Pair::splat(simd, 0.0);
         let (mut dgamma, mut dbeta) = ([zero; P], [zero; P]);
         for (row, &moments) in self.moments.iter().enumerate() {
-            let normal = Normal::<S>::of(simd, moments);
             let at = row * self.columns + self.first + from;
             let (x, dy) = (&self.x[at..][..width], &self.dy[at..][..width]);
             let parts = x.chunks_exact(S::LANES).zip(dy.chunks_exact(S::LANES));
             for ((x, dy), (dgamma, dbeta)) in parts.zip(dgamma.iter_mut().zip(&mut dbeta)) {
                 let (x, dy) = (Pair::widen(simd, x), Pair::widen(simd, dy));
-                *dgamma = *dgamma + dy * normal.of_x(x);
+                *dgamma = *dgamma + dy * normal(x, moments);
                 *dbeta = *dbeta + dy;
             }
         }
@@ -196,62 +285,8 @@ impl Vectorized for ParameterGradients<'_> {
     }
 }
 
-/// As many pairs as the accumulators of a row fill anywhere.
-const MOST_PAIRS: usize = ACCUMULATORS / 4;
-
+/// `x̂`.
 #[inline(always)]
-fn row_moments<S: Simd>(simd: S, x: &[f32], eps: f64) -> RowMoments {
-    let count = x.len() as f64;
-    let (blocks, rest) = x.as_chunks::<ACCUMULATORS>();
-    let mut sums = [Pair::splat(simd, 0.0); MOST_PAIRS];
-    for block in blocks {
-        for (sum, x) in sums.iter_mut().zip(block.chunks_exact(S::LANES)) {
-            *sum = *sum + Pair::widen(simd, x);
-        }
-    }
-    let mut lanes = stored::<S>(&sums);
-    lanes.iter_mut().zip(rest).for_each(|(lane, &x)| *lane += f64::from(x));
-    let mean = fold(lanes) / count;
-    let means = Pair::splat(simd, mean);
-    let mut sums = [Pair::splat(simd, 0.0); MOST_PAIRS];
-    for block in blocks {
-        for (sum, x) in sums.iter_mut().zip(block.chunks_exact(S::LANES)) {
-            let below = Pair::widen(simd, x) - means;
-            *sum = *sum + below * below;
-        }
-    }
-    let mut lanes = stored::<S>(&sums);
-    for (lane, &x) in lanes.iter_mut().zip(rest) {
-        let below = f64::from(x) - mean;
-        *lane += below * below;
-    }
-    let variance = fold(lanes) / count;
-    RowMoments { mean, inverse_std: 1.0 / (variance + eps).sqrt() }
-}
-
-#[inline(always)]
-fn stored<S: Simd>(sums: &[Pair<S::F64>; MOST_PAIRS]) -> [f64; ACCUMULATORS] {
-    let mut lanes = [0.0; ACCUMULATORS];
-    for (sum, lanes) in sums.iter().zip(lanes.chunks_exact_mut(S::LANES)) {
-        sum.store64(lanes);
-    }
-    lanes
-}
-
-struct Normal<S: Simd> {
-    mean: Pair<S::F64>,
-    inverse_std: Pair<S::F64>,
-}
-
-impl<S: Simd> Normal<S> {
-    #[inline(always)]
-    fn of(simd: S, moments: RowMoments) -> Self {
-        Normal { mean: Pair::splat(simd, moments.mean), inverse_std: Pair::splat(simd, moments.inverse_std) }
-    }
-
-    /// `x̂`.
-    #[inline(always)]
-    fn of_x(&self, x: Pair<S::F64>) -> Pair<S::F64> {
-        (x - self.mean) * self.inverse_std
-    }
+fn normal<V: F64Lanes>(x: V, of: RowMoments) -> V {
+    (x - x.fill(of.mean)) * x.fill(of.inverse_std)
 }

@@ -81,7 +81,7 @@ pub(crate) trait Terms {
     fn count(&self) -> usize;
     /// The terms from `at` on.
     fn register<S: Simd>(&self, simd: S, at: usize) -> S::F64;
-    /// The last terms, from `at` on and fewer than lanes; `+0` in the other lanes.
+    /// The last terms, from `at` on and fewer than lanes; anything in the other lanes.
     fn rest<S: Simd>(&self, simd: S, at: usize) -> S::F64;
 }
 
@@ -263,23 +263,13 @@ fn chunk_sum<S: Simd>(simd: S, chunk: &[f32]) -> f32 {
 
 #[inline(always)]
 fn chunk_sum64<S: Simd>(simd: S, elements: Range<usize>, terms: &impl Terms) -> f64 {
-    let registers = LANES / S::LANES_64;
-    let mut sums = [simd.splat64(0.0); 32];
-    let Range { start: mut at, end } = elements;
-    while at + LANES <= end {
-        for (index, sum) in sums[..registers].iter_mut().enumerate() {
-            *sum = *sum + terms.register(simd, at + index * S::LANES_64);
+    let registers = lanes_at_once::<S>() / S::LANES_64;
+    let mut sums = strided_sums(simd, elements.clone(), terms);
+    if lanes_at_once::<S>() < LANES {
+        let upper = strided_sums(simd, elements.start + LANES / 2..elements.end, terms);
+        for (sum, upper) in sums[..registers].iter_mut().zip(upper) {
+            *sum = *sum + upper;
         }
-        at += LANES;
-    }
-    for sum in &mut sums[..registers] {
-        if at + S::LANES_64 <= end {
-            *sum = *sum + terms.register(simd, at);
-        } else if at < end {
-            // Only the last chunk ends within a register.
-            *sum = *sum + terms.rest(simd, at);
-        }
-        at += S::LANES_64;
     }
     let mut half = registers / 2;
     while half > 0 {
@@ -291,6 +281,43 @@ fn chunk_sum64<S: Simd>(simd: S, elements: Range<usize>, terms: &impl Terms) -> 
     let mut lanes = [0.0; 8];
     sums[0].store64(&mut lanes);
     fold_within(&mut lanes, S::LANES_64)
+}
+
+/// All lanes of a sum, or half of them where all would leave no registers for the terms.
+const fn lanes_at_once<S: Simd>() -> usize {
+    if LANES / S::LANES_64 <= S::REGISTERS / 2 {
+        LANES
+    } else {
+        LANES / 2
+    }
+}
+
+/// The first [`lanes_at_once`] lanes of a sum that begins with `elements`, in as many registers as that takes.
+#[inline(always)]
+fn strided_sums<S: Simd>(simd: S, elements: Range<usize>, terms: &impl Terms) -> [S::F64; 16] {
+    let lanes = lanes_at_once::<S>();
+    let registers = lanes / S::LANES_64;
+    let mut sums = [simd.splat64(0.0); 16];
+    let Range { start: mut at, end } = elements;
+    while at + lanes <= end {
+        for (index, sum) in sums[..registers].iter_mut().enumerate() {
+            *sum = *sum + terms.register(simd, at + index * S::LANES_64);
+        }
+        at += LANES;
+    }
+    if at < end {
+        for sum in &mut sums[..registers] {
+            if at + S::LANES_64 <= end {
+                *sum = *sum + terms.register(simd, at);
+            } else if at < end {
+                // Only the last chunk ends within a register.
+                let present = simd.splat64(0.0).lt(simd.load64_partial(&[1.0; MOST_LANES][..end - at]));
+                *sum = S::F64::select(present, *sum + terms.rest(simd, at), *sum);
+            }
+            at += S::LANES_64;
+        }
+    }
+    sums
 }
 
 #[inline(always)]
@@ -326,10 +353,11 @@ pub(crate) fn largest<S: Simd>(simd: S, values: &[f32]) -> f32 {
     for (index, x) in rest.by_ref().enumerate() {
         see(index, simd.load(x));
     }
-    let rest = rest.remainder();
     let zero = simd.splat(0.0);
-    let present = zero.lt(simd.load_partial(&[1.0; MOST_LANES][..rest.len()]));
-    see(3, S::F32::select(present, simd.load_partial(rest), simd.splat(f32::NEG_INFINITY)));
+    if let rest @ [_, ..] = rest.remainder() {
+        let present = zero.lt(simd.load_partial(&[1.0; MOST_LANES][..rest.len()]));
+        see(3, S::F32::select(present, simd.load_partial(rest), simd.splat(f32::NEG_INFINITY)));
+    }
     let nan = (nan[0] + nan[1]) + (nan[2] + nan[3]);
     if S::F32::any(zero.lt(S::F32::select(nan.eq(nan), zero, simd.splat(1.0)))) {
         return f32::NAN;

@@ -7,6 +7,7 @@
 mod activation;
 mod trigonometric;
 
+pub(crate) use activation::exp16;
 pub use activation::{gelu, gelu_grad, sigmoid, sigmoid_grad, silu, silu_grad};
 pub use trigonometric::{cos, sin};
 
@@ -102,7 +103,7 @@ pub fn rsqrt(x: f32) -> f32 {
 }
 
 /// `eˣ` as this sequence of f64 operations, for `x` in [−700, 700]; not correctly rounded as an f64.
-pub(crate) fn exp64(x: f64) -> f64 {
+fn exp64(x: f64) -> f64 {
     let (scale, p) = exp_parts(x);
     scale * (1.0 + p)
 }

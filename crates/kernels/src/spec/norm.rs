@@ -1,40 +1,18 @@
 //! Layer normalisation of one row: f64 operations, each result rounded once to f32.
 
+use super::reduce::tree_sum;
 use crate::norm::RowMoments;
 
-/// Accumulators of a row's sums: element `i` belongs to accumulator `i mod 16`.
-pub(crate) const ACCUMULATORS: usize = 16;
-
-/// `Σ v_i`: accumulators are chains from `+0`, which then fold as `s[l] = s[l] + s[l+h]` for `h = 8, 4, 2, 1`.
-pub(crate) fn row_sum(values: impl Iterator<Item = f64>) -> f64 {
-    let mut sums = [0.0; ACCUMULATORS];
-    for (index, value) in values.enumerate() {
-        sums[index % ACCUMULATORS] += value;
-    }
-    fold(sums)
-}
-
-#[inline(always)]
-pub(crate) fn fold(mut sums: [f64; ACCUMULATORS]) -> f64 {
-    let mut half = ACCUMULATORS / 2;
-    while half > 0 {
-        for lane in 0..half {
-            sums[lane] += sums[lane + half];
-        }
-        half /= 2;
-    }
-    sums[0]
-}
-
-/// `mean = Σ x_i / n`, `variance = Σ (x_i − mean)² / n`, `inverse_std = 1 / √(variance + ε)`.
+/// `mean = Σ x_i / n`, `variance = Σ (x_i − mean)² / n`, `inverse_std = 1 / √(variance + ε)`, with the sums in the tree of
+/// [`sum_f64`](crate::sum_f64).
 pub(crate) fn moments(x: &[f32], eps: f64) -> RowMoments {
     let count = x.len() as f64;
-    let mean = row_sum(x.iter().map(|&x| f64::from(x))) / count;
-    let square = |&x: &f32| {
+    let mean = tree_sum(x, f64::from) / count;
+    let square = |x: f32| {
         let below = f64::from(x) - mean;
         below * below
     };
-    let variance = row_sum(x.iter().map(square)) / count;
+    let variance = tree_sum(x, square) / count;
     RowMoments { mean, inverse_std: 1.0 / (variance + eps).sqrt() }
 }
 
@@ -46,14 +24,24 @@ pub(crate) fn layer_norm(x: &[f32], gamma: &[f64], beta: &[f64], of: RowMoments,
 }
 
 /// `dx_i = inverse_std · ((g_i − a) − x̂_i · b)` with `x̂ = (x − mean) · inverse_std`, `g = dy · γ`, `a = Σ g_i / n` and
-/// `b = Σ g_i · x̂_i / n`.
-pub(crate) fn layer_norm_grad(x: &[f32], gamma: &[f64], of: RowMoments, dy: &[f32], dx: &mut [f32]) {
+/// `b = Σ g_i · x̂_i / n`. `terms` is scratch as long as the row.
+pub(crate) fn layer_norm_grad(
+    x: &[f32],
+    gamma: &[f64],
+    of: RowMoments,
+    dy: &[f32],
+    dx: &mut [f32],
+    terms: &mut [f64],
+) {
     let count = x.len() as f64;
-    let scaled = || dy.iter().zip(gamma).map(|(&dy, gamma)| f64::from(dy) * gamma);
-    let a = row_sum(scaled()) / count;
-    let b = row_sum(scaled().zip(x).map(|(g, &x)| g * normal(x, of))) / count;
-    for ((dx, g), &x) in dx.iter_mut().zip(scaled()).zip(x) {
-        *dx = (of.inverse_std * ((g - a) - normal(x, of) * b)) as f32;
+    let scaled = |i: usize| f64::from(dy[i]) * gamma[i];
+    let mut mean = |term: &dyn Fn(usize) -> f64| {
+        terms.iter_mut().enumerate().for_each(|(i, to)| *to = term(i));
+        tree_sum(terms, |term| term) / count
+    };
+    let (a, b) = (mean(&scaled), mean(&|i| scaled(i) * normal(x[i], of)));
+    for (i, dx) in dx.iter_mut().enumerate() {
+        *dx = (of.inverse_std * ((scaled(i) - a) - normal(x[i], of) * b)) as f32;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Softmax of one row and what is built on it: f64 operations, each result rounded once to f32.
 
-use super::elementary::{exp64, log64};
+use super::elementary::{exp16, log64};
 use super::reduce::{argmax, max, tree_sum};
 
 /// What all of a row's results need.
@@ -21,7 +21,7 @@ impl Row {
             return None;
         }
         for (e, &x) in exponentials.iter_mut().zip(x) {
-            *e = exp_or_zero(f64::from(x) - max);
+            *e = exp(f64::from(x) - max);
         }
         Some(Row { max, sum: tree_sum(exponentials, |e| e) })
     }
@@ -36,13 +36,9 @@ impl Row {
     }
 }
 
-/// [`exp64`] below its range too, where it is `+0`.
-fn exp_or_zero(x: f64) -> f64 {
-    if x < -700.0 {
-        0.0
-    } else {
-        exp64(x)
-    }
+/// [`exp16`], below its range that of −700: next to the 1 of the largest element, and in f32, both are nothing.
+fn exp(x: f64) -> f64 {
+    exp16(x.max(-700.0))
 }
 
 /// `y_j = e_j · (1 / s)`. `exponentials` is scratch as long as the row, here and below.
@@ -63,15 +59,16 @@ pub(crate) fn log_softmax(x: &[f32], y: &mut [f32], exponentials: &mut [f64]) {
     }
 }
 
-/// The loss `ln s − (x_label − m)`, and `gradient_j = e_j / s − [j = label]`.
+/// The loss `ln s − (x_label − m)`, and `gradient_j = e_j · (1 / s) − [j = label]`.
 pub(crate) fn cross_entropy(x: &[f32], label: usize, gradient: &mut [f32], exponentials: &mut [f64]) -> f32 {
     let Some(row) = Row::of(x, exponentials) else {
         gradient.fill(f32::NAN);
         return f32::NAN;
     };
+    let scale = 1.0 / row.sum;
     for (class, (gradient, e)) in gradient.iter_mut().zip(exponentials).enumerate() {
         let target = if class == label { 1.0 } else { 0.0 };
-        *gradient = (*e / row.sum - target) as f32;
+        *gradient = (*e * scale - target) as f32;
     }
     row.loss(x[label])
 }
@@ -96,11 +93,11 @@ pub(crate) fn softmax_grad(y: &[f32], dy: &[f32], dx: &mut [f32], products: &mut
 }
 
 /// `dx_j = dy_j − exp(y_j) · t` with `t = Σ dy_j` in the tree of [`sum_f64`](crate::sum_f64), for the result `y` of
-/// [`log_softmax`]. `exp` is taken of at most 700, and is NaN for NaN.
+/// [`log_softmax`]. `exp` is taken of `y_j` clamped to ±700, and is NaN for NaN.
 pub(crate) fn log_softmax_grad(y: &[f32], dy: &[f32], dx: &mut [f32]) {
     let total = tree_sum(dy, f64::from);
     for (dx, (&y, &dy)) in dx.iter_mut().zip(y.iter().zip(dy)) {
-        let softmax = if y.is_nan() { f64::NAN } else { exp_or_zero(f64::from(y).min(700.0)) };
+        let softmax = if y.is_nan() { f64::NAN } else { exp(f64::from(y).min(700.0)) };
         *dx = (f64::from(dy) - softmax * total) as f32;
     }
 }

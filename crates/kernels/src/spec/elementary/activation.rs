@@ -119,7 +119,7 @@ fn gauss_tail(x: f64) -> (f64, f64, f64) {
 }
 
 /// `eˣ` for `x` in [−700, 700], to some 45 bits: `2ᵐ · 2^(j/16) · (1 + p)` with the integer `16 m + j` next to `16 x / ln 2`.
-fn exp16(x: f64) -> f64 {
+pub(crate) fn exp16(x: f64) -> f64 {
     let k = (x * INV_LN2_SIXTEENTH + TO_INTEGER) - TO_INTEGER;
     let r = x - k * LN2_SIXTEENTH;
     let p = r + (r * r) * even_odd(r, &EXPM1_SIXTEENTH_SHORT_Q);
