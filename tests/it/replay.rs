@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use bitproof_audit::{
-    replay, verify, Anchors, Difference, ReplayError, ReplayOutcome, ReplayReport, ReplayRequest, Scope,
+    replay, verify, Anchors, Difference, ReplayError, ReplayOutcome, ReplayReport, ReplayRequest, Scope, Side,
 };
 use bitproof_core_ledger::events::EventBody;
 use bitproof_core_ledger::files::Files;
@@ -165,9 +165,14 @@ fn a_forged_output_is_told_by_tensor_index_and_bits() {
     let report = replay_run(&project, &run);
     let first = &report.divergences[0];
     assert_eq!((first.task.as_str(), first.output.as_deref()), ("train", Some("model")));
-    let Difference::Bytes { tensor: Some(tensor), .. } = &first.difference else { panic!("{first:?}") };
-    assert_eq!((tensor.tensor.as_str(), tensor.index.as_slice()), ("0.weight", [1, 1].as_slice()));
-    assert_eq!(tensor.recorded_bits ^ tensor.replayed_bits, 1);
+    let Difference::Value { place, recorded: Some(recorded), replayed: Some(replayed), .. } =
+        &first.difference
+    else {
+        panic!("{first:?}")
+    };
+    assert_eq!(place.to_string(), "tensor 0.weight at [1, 1]");
+    let bits = |side: &Side| u32::from_str_radix(side.bits.as_ref().unwrap(), 16).unwrap();
+    assert_eq!(bits(recorded) ^ bits(replayed), 1);
 }
 
 /// Seals a run of the same plan whose entries were changed, with every action digest made anew.

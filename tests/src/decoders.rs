@@ -6,6 +6,7 @@
 
 mod integrity;
 pub(crate) use integrity::{disk, written};
+mod replay;
 mod workflow;
 
 /// A decoder under test.
@@ -52,6 +53,7 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "gate_policy", takes: workflow::gate_policy },
     Decoder { name: "rules", takes: workflow::rules },
     Decoder { name: "telemetry", takes: workflow::telemetry },
+    Decoder { name: "comparison", takes: replay::comparison },
 ];
 
 /// The decoder of a name.

@@ -4,6 +4,7 @@
 //! against what is made here from fixed keys, and the decoders against the files; the fuzz targets begin with them.
 
 mod integrity;
+mod replay;
 mod workflow;
 
 use std::path::{Path, PathBuf};
@@ -122,7 +123,7 @@ impl Book<'_> {
 /// Every vector.
 pub fn vectors() -> Vec<Vector> {
     let mut all = Vec::new();
-    for &(decoder, fill) in integrity::BOOKS.iter().chain(workflow::BOOKS) {
+    for &(decoder, fill) in integrity::BOOKS.iter().chain(workflow::BOOKS).chain(replay::BOOKS) {
         fill(&mut Book { decoder, all: &mut all });
     }
     all

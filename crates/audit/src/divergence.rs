@@ -1,9 +1,52 @@
-//! Where two outputs part: the byte, and for models the tensor, the index and both values.
+//! What a replay says about two contents of one output: the same bytes, numbers within a tolerance, or where they part.
+//!
+//! A format is told by what the bytes are, never by a name, and both contents have to be of it. Each has a file here:
+//!
+//! | format | places |
+//! |---|---|
+//! | safetensors, of every type that PyTorch writes | tensor and index; key of the metadata |
+//! | npy | index |
+//! | metrics of this program | metric and step |
+//! | JSON | pointer |
+//! | JSON Lines | line and pointer |
+//! | CSV with comma, semicolon, tab or space | row and column |
+//!
+//! Anything else is bytes, and for text line and column.
+//!
+//! # What a tolerance allows
+//! Two numbers are close when `|replayed − recorded| <= atol + rtol · |recorded|` in f64. NaN is close to NaN, an infinity only to
+//! itself. Numbers are those of a JSON text or of a CSV cell, whole ones too (they are subtracted exactly), and the floats of a
+//! tensor; a complex number is two. A tensor's integers, booleans and 8-bit floats stand for what no deviation makes sense of (labels,
+//! indices, codes) and must be equal, and so must names, shapes, types, metadata, strings, `true`, `false` and `null`.
+//!
+//! Structure is compared by value: the order of tensors in a file and of an object's fields, the white space of JSON, the quoting and
+//! line ends of CSV are free. A text without any number must be the same bytes, tolerance or not.
 
-use bitproof_training::safetensors;
+mod array;
+mod bytes;
+mod csv;
+mod folder;
+mod json;
+mod metrics;
+mod npy;
+mod place;
+mod safetensors;
+mod tolerance;
+
+use std::fmt;
+
+use bitproof_core_ledger::objects::ObjectId;
+use bitproof_scheduler::command::ReplayMode;
+
+use tolerance::{Judged, Tally};
+
+pub use bytes::{ByteDifference, TextPosition};
+pub use folder::{compare_folders, FileDifference, FolderFiles};
+pub use place::{Place, Side, TensorForm};
+pub use tolerance::{Deviation, Number, Within};
 
 /// A task whose replay did not give what was recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Divergence {
     /// Its place in the commit order.
     pub sequence: usize,
@@ -15,8 +58,19 @@ pub struct Divergence {
     pub difference: Difference,
 }
 
+/// What two contents of one output are to each other.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Comparison {
+    /// The same bytes.
+    Identical,
+    /// Other bytes, and every number within the tolerance.
+    Within(Within),
+    /// Neither.
+    Diverged(Difference),
+}
+
 /// How a recorded result and its replay differ.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Difference {
     /// This program has another version of the task's code.
     Code {
@@ -32,99 +86,115 @@ pub enum Difference {
         /// How it ended now.
         replayed: String,
     },
-    /// The bytes differ.
+    /// The content is another one, of which no more is known: the recorded bytes are not at hand.
+    Content {
+        /// What was recorded.
+        recorded: ObjectId,
+        /// What there is now.
+        replayed: ObjectId,
+    },
+    /// The bytes differ, and no value in them is known to.
     Bytes {
+        /// Where.
+        at: ByteDifference,
+        /// The same place, when both are text.
+        text: Option<TextPosition>,
+    },
+    /// A value differs; under a tolerance, the first that is beyond it. Tensors, metrics and fields come in the order of their names.
+    Value {
+        /// The first byte that differs, which may belong to a value within the tolerance.
+        at: ByteDifference,
+        /// Where the value is.
+        place: Place,
+        /// What it was; `None` when it was not there.
+        recorded: Option<Side>,
+        /// What it is; `None` when it is not there.
+        replayed: Option<Side>,
+    },
+    /// A tensor is in one of the contents only, or has another type or shape.
+    Tensor {
         /// The first byte that differs.
-        byte: u64,
-        /// How many bytes were recorded.
-        recorded_len: u64,
-        /// How many bytes there are now.
-        replayed_len: u64,
-        /// For a model: the first value that differs.
-        tensor: Option<TensorDifference>,
+        at: ByteDifference,
+        /// Its name; `None` in a file that holds one array.
+        tensor: Option<String>,
+        /// What it was; `None` when it was not there.
+        recorded: Option<TensorForm>,
+        /// What it is; `None` when it is not there.
+        replayed: Option<TensorForm>,
+    },
+    /// A file of a folder differs.
+    File {
+        /// Its path in the folder.
+        path: String,
+        /// How.
+        difference: FileDifference,
     },
 }
 
-/// The first value of a model that differs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorDifference {
-    /// The tensor's name.
-    pub tensor: String,
-    /// The value's index along each axis.
-    pub index: Vec<usize>,
-    /// The bits of the recorded f32.
-    pub recorded_bits: u32,
-    /// The bits of the replayed f32.
-    pub replayed_bits: u32,
-}
+/// What is said about two contents of one format: `None` when one of them is not of it.
+type Format = fn(&[u8], &[u8], &mut Tally) -> Option<Judged>;
 
-impl Difference {
-    /// How two outputs differ; `None` when they are equal.
-    pub(crate) fn of_bytes(recorded: &[u8], replayed: &[u8]) -> Option<Self> {
-        let shorter = recorded.len().min(replayed.len());
-        let byte = match recorded.iter().zip(replayed).position(|(a, b)| a != b) {
-            Some(byte) => byte,
-            None if recorded.len() == replayed.len() => return None,
-            None => shorter,
-        };
-        let (recorded_len, replayed_len) = (recorded.len() as u64, replayed.len() as u64);
-        let tensor = tensor_difference(recorded, replayed);
-        Some(Self::Bytes { byte: byte as u64, recorded_len, replayed_len, tensor })
+/// Metrics stand before JSON, whose rules would hold their bits to equality.
+const FORMATS: [Format; 6] =
+    [safetensors::compare, npy::compare, metrics::compare, json::compare, json::compare_lines, csv::compare];
+
+/// Compares a recorded content with its replay. Under [`ReplayMode::Record`], which demands no replay, as under
+/// [`ReplayMode::Bits`].
+///
+/// ```
+/// use bitproof_audit::{compare, Comparison};
+/// use bitproof_scheduler::command::ReplayMode;
+///
+/// let tolerance = ReplayMode::Tolerance { rtol: 1e-6f64.to_bits(), atol: 0 };
+/// let (then, now) = (br#"{"loss": [0.5, 0.25]}"#, br#"{"loss": [0.5, 0.75]}"#);
+/// let Comparison::Diverged(difference) = compare(then, now, &tolerance) else { unreachable!() };
+/// assert_eq!(difference.to_string(), "/loss/1: 0.25 then, 0.75 now; byte 17 is the first that differs");
+/// ```
+pub fn compare(recorded: &[u8], replayed: &[u8], mode: &ReplayMode) -> Comparison {
+    let Some(at) = ByteDifference::between(recorded, replayed) else {
+        return Comparison::Identical;
+    };
+    let mut tally = Tally::new(at, mode);
+    match FORMATS.iter().find_map(|format| format(recorded, replayed, &mut tally)) {
+        Some(Err(difference)) => Comparison::Diverged(*difference),
+        Some(Ok(())) if tally.is_tolerant() => Comparison::Within(tally.within),
+        _ => Comparison::Diverged(Difference::Bytes { at, text: at.in_text(recorded, replayed) }),
     }
 }
 
-fn tensor_difference(recorded: &[u8], replayed: &[u8]) -> Option<TensorDifference> {
-    let (recorded, replayed) = (safetensors::decode(recorded).ok()?, safetensors::decode(replayed).ok()?);
-    for (name, a) in &recorded {
-        let b = replayed.get(name).filter(|b| b.shape == a.shape)?;
-        let different = |(x, y): (&f32, &f32)| x.to_bits() != y.to_bits();
-        if let Some(flat) = a.data.iter().zip(&b.data).position(different) {
-            return Some(TensorDifference {
-                tensor: name.clone(),
-                index: unravel(flat, &a.shape),
-                recorded_bits: a.data[flat].to_bits(),
-                replayed_bits: b.data[flat].to_bits(),
-            });
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn or_nothing<T: fmt::Display>(side: Option<&T>) -> String {
+            side.map_or_else(|| "nothing".to_owned(), T::to_string)
+        }
+        match self {
+            Self::Code { recorded, replayed } => {
+                write!(f, "the run was recorded with {recorded}, this program has {replayed}")
+            }
+            Self::Outcome { recorded, replayed } => {
+                write!(f, "recorded as {recorded}, replayed as {replayed}")
+            }
+            Self::Content { recorded, replayed } => {
+                write!(f, "recorded as {recorded}, replayed as {replayed}")
+            }
+            Self::Bytes { at, text: None } => write!(f, "{at}"),
+            Self::Bytes { at, text: Some(text) } => write!(f, "{at}; {text}"),
+            Self::Value { at, place, recorded, replayed } => {
+                let (then, now) = (or_nothing(recorded.as_ref()), or_nothing(replayed.as_ref()));
+                write!(f, "{place}: {then} then, {now} now; {at}")
+            }
+            Self::Tensor { at, tensor, recorded, replayed } => {
+                match tensor {
+                    Some(name) => write!(f, "tensor {name}: ")?,
+                    None => f.write_str("the array: ")?,
+                }
+                let (then, now) = (or_nothing(recorded.as_ref()), or_nothing(replayed.as_ref()));
+                write!(f, "{then} then, {now} now; {at}")
+            }
+            Self::File { path, difference } => write!(f, "file {path}: {difference}"),
         }
     }
-    None
-}
-
-/// The index along each axis of a row-major position.
-fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {
-    let mut index: Vec<usize> = shape
-        .iter()
-        .rev()
-        .map(|&axis| {
-            let i = flat % axis;
-            flat /= axis;
-            i
-        })
-        .collect();
-    index.reverse();
-    index
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bitproof_training::safetensors::{encode, Tensor};
-
-    #[test]
-    fn bytes_and_tensors_are_located() {
-        assert_eq!(Difference::of_bytes(b"same", b"same"), None);
-        let cut = Difference::of_bytes(b"same", b"sam").unwrap();
-        assert!(matches!(cut, Difference::Bytes { byte: 3, replayed_len: 3, tensor: None, .. }));
-        let model = |last: f32| {
-            let tensor = Tensor { shape: vec![2, 3], data: vec![0.0, 1.0, 2.0, 3.0, 4.0, last] };
-            encode(&[("0.weight".to_owned(), tensor)].into())
-        };
-        let Some(Difference::Bytes { tensor: Some(found), .. }) =
-            Difference::of_bytes(&model(5.0), &model(-0.0))
-        else {
-            panic!("two models differ by a tensor");
-        };
-        assert_eq!((found.tensor.as_str(), found.index.as_slice()), ("0.weight", [1, 2].as_slice()));
-        assert_eq!((found.recorded_bits, found.replayed_bits), (5.0f32.to_bits(), (-0.0f32).to_bits()));
-    }
-}
+mod tests;

@@ -6,7 +6,8 @@
 //! - What cannot be shown from the store alone is said ([`VerifyReport::not_provable_here`]).
 //!
 //! # Where to start
-//! [`verify()`] checks a run's evidence and the audit log; [`replay()`] executes a run again and compares the bits.
+//! [`verify()`] checks a run's evidence and the audit log; [`replay()`] executes a run again, and [`compare()`] says
+//! what two contents of one output are to each other.
 //!
 //! ```no_run
 //! use bitproof_audit::{verify, Anchors, Scope};
@@ -37,7 +38,10 @@ pub use attestation::model_signing::sign_model;
 pub use attestation::{
     Attestation, AttestationError, AttestationKind, Claims, FolderCheck, SignedFile, NOT_COVERED,
 };
-pub use divergence::{Difference, Divergence, TensorDifference};
+pub use divergence::{
+    compare, compare_folders, ByteDifference, Comparison, Deviation, Difference, Divergence, FileDifference,
+    FolderFiles, Number, Place, Side, TensorForm, TextPosition, Within,
+};
 pub use export::{export, ExportAs, ExportError, ExportReport, ExportRequest, ExportedFile, MODEL_DIR};
 pub use gc::{gc, Collect, GcError, GcReport, Unreached};
 pub use prove::{prove, prove_growth, ProveError, Since};

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use bitproof_core_ledger::chain::ChainHead;
 use bitproof_core_ledger::objects::{ObjectError, ObjectId};
 use bitproof_core_ledger::Store;
+use bitproof_scheduler::command::ReplayMode;
 use bitproof_scheduler::dispatch::TaskError;
 use bitproof_scheduler::ledger::{ledger_root, Entry, Failure, LedgerView, Outcome};
 use bitproof_scheduler::{action_digest, PlannedTask};
@@ -20,7 +21,7 @@ use bitproof_training::stages;
 use bitproof_training::workflow::execute_task;
 
 use crate::anchors::Anchors;
-use crate::divergence::{Difference, Divergence};
+use crate::divergence::{compare, Comparison, Difference, Divergence};
 use crate::report::{Finding, Scope};
 use crate::verify::{self, VerifyError};
 
@@ -239,8 +240,12 @@ impl Replayer<'_> {
                     made.get(name).is_some_and(|b| ObjectId::of_bytes(b) != *id)
                 };
                 let bytes = match outputs.iter().find(other) {
-                    Some((name, id)) => Difference::of_bytes(&self.store.objects().get(id)?, &made[name])
-                        .map(|difference| diverged(Some(name), difference)),
+                    Some((name, id)) => {
+                        match compare(&self.store.objects().get(id)?, &made[name], &ReplayMode::Bits) {
+                            Comparison::Diverged(difference) => Some(diverged(Some(name), difference)),
+                            Comparison::Identical | Comparison::Within(_) => None,
+                        }
+                    }
                     None => None,
                 };
                 Some(bytes.unwrap_or_else(|| {

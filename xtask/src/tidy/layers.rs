@@ -23,7 +23,10 @@ const LAYERS: &[Layer] = &[
             "bitproof-telemetry",
         ],
     ),
-    ("bitproof-audit", &["bitproof-core-ledger", "bitproof-scheduler", "bitproof-training"]),
+    (
+        "bitproof-audit",
+        &["bitproof-core-ledger", "bitproof-scheduler", "bitproof-experiment-graph", "bitproof-training"],
+    ),
     (
         "bitproof",
         &[
