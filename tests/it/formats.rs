@@ -103,7 +103,7 @@ fn the_bundle_is_the_one_on_the_page() {
 
 #[test]
 fn the_contexts_of_digests_are_those_on_the_page() {
-    let kinds: [(&str, Option<&str>); 10] = [
+    let kinds: [(&str, Option<&str>); 11] = [
         ("content", Content::CONTEXT),
         ("plan", PlanKind::CONTEXT),
         ("action", ActionKind::CONTEXT),

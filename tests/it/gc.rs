@@ -3,18 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::num::NonZeroUsize;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use bitproof_audit::{
-    gc, record, replay, verify, Anchors, Collect, GcError, GcReport, ReplayOutcome, ReplayRequest, Scope,
-};
+use bitproof_audit::{gc, record, replay, verify, Anchors, Collect, GcError, GcReport, ReplayOutcome, Scope};
 use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::storage::sim::{Fault, Left, SimDisk};
 use bitproof_core_ledger::Store;
 use bitproof_tests::Project;
-use bitproof_training::data::DataFiles;
 use bitproof_training::judge::{judge_gates, plan_gates, sealed_facts, verdict_events, JudgedBy};
 use bitproof_training::run_folder::{RunFolder, RunIndex};
 
@@ -93,13 +89,8 @@ fn what_nothing_reaches_goes_and_every_run_verifies_and_replays() {
     assert_eq!(collect(&store, Collect::Remove).unwrap().unreached, []);
     assert_eq!(verified(&store), WHOLE);
     for run in ["small-1", "small-2"] {
-        let request = ReplayRequest {
-            run: run.to_owned(),
-            workers: NonZeroUsize::MIN,
-            threads: 1,
-            data: DataFiles::default(),
-        };
-        assert_eq!(replay(&store, &request).unwrap().outcome, ReplayOutcome::Identical, "{run}");
+        let request = project.replay_request(run);
+        assert_eq!(replay(Some(&store), &request).unwrap().outcome, ReplayOutcome::Identical, "{run}");
     }
     // The control: each object that was kept is needed, or verification would not miss it.
     let objects: Vec<&String> = before.iter().filter(|path| path.starts_with("objects/")).collect();

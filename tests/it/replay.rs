@@ -1,10 +1,9 @@
 //! Replay tells the same run from one that was forged consistently.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 
 use bitproof_audit::{
-    replay, verify, Anchors, Difference, ReplayError, ReplayOutcome, ReplayReport, ReplayRequest, Scope, Side,
+    replay, verify, Anchors, Difference, ReplayError, ReplayOutcome, ReplayReport, Scope, Side,
 };
 use bitproof_core_ledger::events::EventBody;
 use bitproof_core_ledger::files::Files;
@@ -12,22 +11,12 @@ use bitproof_scheduler::dispatch::{End, Execution};
 use bitproof_scheduler::ledger::{Entry, Ledger, Outcome};
 use bitproof_scheduler::{action_digest, Code, InputSource, Native, ParamValue, Plan, PlanSpec};
 use bitproof_tests::Project;
-use bitproof_training::data::DataFiles;
 use bitproof_training::evidence::{Evidence, Host};
 use bitproof_training::run_folder::{RunFolder, LEDGER};
 use bitproof_training::workflow::seal;
 
-fn request(run: &str) -> ReplayRequest {
-    ReplayRequest {
-        run: run.to_owned(),
-        workers: NonZeroUsize::new(2).unwrap(),
-        threads: 1,
-        data: DataFiles::default(),
-    }
-}
-
 fn replay_run(project: &Project, run: &str) -> ReplayReport {
-    replay(&project.store(), &request(run)).unwrap()
+    replay(Some(&project.store()), &project.replay_request(run)).unwrap()
 }
 
 #[test]
@@ -87,6 +76,7 @@ fn seal_forged(project: &Project, folder: &RunFolder, entries: Vec<Entry>) {
         threads: 1,
         cached_from: BTreeMap::new(),
         failures: BTreeMap::new(),
+        attempts: BTreeMap::new(),
     };
     let (failures, attempts) = (Vec::new(), BTreeMap::new());
     let execution = Execution { entries, failures, attempts, end: End::Complete };
@@ -135,7 +125,7 @@ fn a_run_under_another_specification_of_the_kernels_is_not_replayed() {
     let run = forge(&project, |spec| spec.numerics = 1);
     let verified = verify(&project.store(), &Scope::Run(run.clone()), &Anchors::default()).unwrap();
     assert!(verified.ok(), "the evidence is whole: {:?}", verified.findings);
-    match replay(&project.store(), &request(&run)) {
+    match replay(Some(&project.store()), &project.replay_request(&run)) {
         Err(ReplayError::Numerics { run: refused, recorded: 1, here }) => {
             assert_eq!((refused, here), (run, bitproof_kernels::SPEC));
         }

@@ -3,15 +3,20 @@
 pub mod decoders;
 pub mod vectors;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use bitproof_audit::{ReplayOf, ReplayRequest};
 use bitproof_core_ledger::clock::FixedClock;
 use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::keys::KeyFolder;
 use bitproof_core_ledger::Store;
+use bitproof_scheduler::Cancel;
 use bitproof_telemetry::Collector;
+use bitproof_training::data::DataFiles;
 use bitproof_training::recorder::{Recorder, RecorderError};
 use bitproof_training::workflow::{self, prepare, RunReport, RunRequest, Surroundings, WorkflowError};
 use tempfile::TempDir;
@@ -160,11 +165,32 @@ impl Project {
             keys: &self.keys,
             cache_root: Some(self.path().join("cache")),
             collector: &collector,
+            cancel: Cancel::new(),
             clock: &FixedClock(1_700_000_000),
             user: "tester".to_owned(),
             isa: "test",
         };
         tracing::subscriber::with_default(subscriber, || workflow::run(&around, &prepare(request)?, request))
+    }
+
+    /// A request to replay one of its runs, with a scratch folder below it.
+    ///
+    /// # Panics
+    /// When the temporary folder cannot be written.
+    pub fn replay_request(&self, run: &str) -> ReplayRequest {
+        let scratch = self.path().join("replay");
+        fs::create_dir_all(&scratch).expect("the temporary folder is writable");
+        ReplayRequest {
+            of: ReplayOf::Run(run.to_owned()),
+            stage: None,
+            workers: NonZeroUsize::MIN.saturating_add(1),
+            threads: 1,
+            data: DataFiles::default(),
+            tools: BTreeMap::new(),
+            project: self.path().to_owned(),
+            scratch,
+            cancel: Cancel::new(),
+        }
     }
 
     /// Opens its store for recording, with its own keys.

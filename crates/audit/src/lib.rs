@@ -46,7 +46,7 @@ pub use export::{export, ExportAs, ExportError, ExportReport, ExportRequest, Exp
 pub use gc::{gc, Collect, GcError, GcReport, Unreached};
 pub use prove::{prove, prove_growth, ProveError, Since};
 pub use record::record;
-pub use replay::{replay, ReplayError, ReplayOutcome, ReplayReport, ReplayRequest};
+pub use replay::{replay, ReplayError, ReplayOf, ReplayOutcome, ReplayReport, ReplayRequest, Tolerated};
 pub use report::{Finding, Scope, Severity, VerifyReport};
 pub use verify::{verify, VerifyError};
 pub use witness::{Witness, WitnessError};

@@ -1,75 +1,119 @@
 //! Replay: every task of a run is executed again, and its outputs are held against the recorded ones.
 //!
-//! No cache is read and nothing is written. Each task gets the *recorded* inputs, so that each is judged alone and a
-//! divergence does not make the tasks after it diverge too.
+//! No cache is read, and nothing is written but in a folder of the replay's own. Each task gets the *recorded* inputs, so that each
+//! is judged alone and a divergence does not make the tasks after it diverge too. Where a manifest is all there is, the recorded
+//! outputs are not: a task then gets what the replay made, if it is what was recorded.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Mutex;
+use std::path::PathBuf;
 
 use bitproof_core_ledger::chain::ChainHead;
+use bitproof_core_ledger::files::FileError;
+use bitproof_core_ledger::folder::FolderError;
 use bitproof_core_ledger::objects::{ObjectError, ObjectId};
 use bitproof_core_ledger::Store;
-use bitproof_scheduler::command::ReplayMode;
-use bitproof_scheduler::dispatch::TaskError;
-use bitproof_scheduler::ledger::{ledger_root, Entry, Failure, LedgerView, Outcome};
-use bitproof_scheduler::{action_digest, PlannedTask};
+use bitproof_scheduler::ledger::{ledger_root, Entry};
+use bitproof_scheduler::{Cancel, Code};
 use bitproof_training::data::DataFiles;
-use bitproof_training::run_folder::{RunError, RunFolder};
+use bitproof_training::manifest::ManifestError;
+use bitproof_training::run_folder::RunError;
 use bitproof_training::stages;
-use bitproof_training::workflow::execute_task;
 
-use crate::anchors::Anchors;
-use crate::divergence::{compare, Comparison, Difference, Divergence};
-use crate::report::{Finding, Scope};
-use crate::verify::{self, VerifyError};
+use crate::divergence::{Divergence, Within};
+use crate::report::Finding;
+use crate::verify::VerifyError;
+
+mod subject;
+mod task;
+
+use subject::Subject;
+use task::Replayer;
+
+/// What is to be replayed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplayOf {
+    /// A run of the store, by any of its names.
+    Run(String),
+    /// The run that this manifest tells.
+    Manifest(PathBuf),
+}
 
 /// What is to be replayed, and on what.
 #[derive(Debug, Clone)]
 pub struct ReplayRequest {
     /// The run.
-    pub run: String,
+    pub of: ReplayOf,
+    /// The stage, or the task of a matrix, that is wanted; `None` for all.
+    pub stage: Option<String>,
     /// How many tasks are executed at once.
     pub workers: NonZeroUsize,
-    /// How many threads a task has.
+    /// How many threads a built-in stage has.
     pub threads: usize,
     /// Data inputs that the store does not keep, by content.
     pub data: DataFiles,
+    /// Where tools lie; one that is not named is looked for where the run's evidence says.
+    pub tools: BTreeMap<String, PathBuf>,
+    /// Where the code of a manifest's commands may lie, if not in the store.
+    pub project: PathBuf,
+    /// An empty folder of the replay's own.
+    pub scratch: PathBuf,
+    /// Stops it.
+    pub cancel: Cancel,
 }
 
 /// How a replay ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReplayOutcome {
     /// Every output is the same bytes.
     Identical,
+    /// Some numbers are other ones, within the tolerance of their stage.
+    WithinTolerance,
     /// An output differs.
     Diverged,
 }
 
 impl ReplayOutcome {
-    /// `identical` or `diverged`.
+    /// `identical`, `within_tolerance` or `diverged`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Identical => "identical",
+            Self::WithinTolerance => "within_tolerance",
             Self::Diverged => "diverged",
         }
     }
 }
 
+/// An output whose numbers are other ones, within the tolerance of its stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tolerated {
+    /// The task.
+    pub task: String,
+    /// The output.
+    pub output: String,
+    /// By how much they differ.
+    pub within: Within,
+}
+
 /// A finished replay.
 #[derive(Debug, Clone)]
 pub struct ReplayReport {
-    /// The run's name.
+    /// The run's name; the pipeline's, of a manifest.
     pub run: String,
     /// How it ended.
     pub outcome: ReplayOutcome,
     /// How many tasks were executed.
     pub tasks: usize,
+    /// Tasks that were not executed: what they recorded was taken.
+    pub recorded: Vec<String>,
+    /// Tasks that were not judged, since an input of theirs is not there.
+    pub not_judged: Vec<String>,
     /// The ledger's head as recorded.
     pub ledger_root_recorded: ChainHead,
     /// The head of the ledger that the replay gives.
     pub ledger_root_replayed: ChainHead,
+    /// Every output within its tolerance, in commit order.
+    pub tolerated: Vec<Tolerated>,
     /// Every task that diverged, in commit order.
     pub divergences: Vec<Divergence>,
 }
@@ -84,6 +128,14 @@ pub enum ReplayError {
     /// Verification could not be done.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// The manifest cannot be read.
+    #[error("{}: {source}", path.display())]
+    Manifest {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ManifestError,
+    },
     /// The recorded evidence is damaged, so there is nothing to hold a replay against.
     #[error("the evidence is damaged: {}", findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("; "))]
     Damaged {
@@ -100,6 +152,16 @@ pub enum ReplayError {
         /// This program's version.
         here: u32,
     },
+    /// The run has no such stage.
+    #[error("run {run} has no stage {stage:?}\n  hint: it has {known}")]
+    NoStage {
+        /// Its name.
+        run: String,
+        /// The stage.
+        stage: String,
+        /// The stages that it has.
+        known: String,
+    },
     /// A data input is not in the store and was not supplied.
     #[error("the data input {name} ({digest}) is not kept in the store: supply it with --data {name}=PATH")]
     MissingData {
@@ -108,9 +170,25 @@ pub enum ReplayError {
         /// Its content.
         digest: ObjectId,
     },
+    /// A command's code is nowhere.
+    #[error("task {task} cannot be executed: its code {path} ({digest}) is neither in the store nor in the project\n  hint: run it in a checkout that has the file")]
+    MissingCode {
+        /// The task.
+        task: String,
+        /// The path of the code.
+        path: String,
+        /// Its content.
+        digest: ObjectId,
+    },
+    /// A folder could not be read.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// An object could not be read.
     #[error(transparent)]
     Object(#[from] ObjectError),
+    /// The file system failed.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A task met a failure that is not its own.
     #[error("task {task}: {message}")]
     Infrastructure {
@@ -121,170 +199,69 @@ pub enum ReplayError {
     },
 }
 
-/// Replays a sealed run.
+/// Replays a sealed run of `store`, or what a manifest tells; that needs no store.
 ///
 /// # Errors
 /// [`ReplayError`]; in particular when the evidence does not verify, which is not a divergence.
-#[tracing::instrument(level = "info", skip_all, fields(run = request.run))]
-pub fn replay(store: &Store, request: &ReplayRequest) -> Result<ReplayReport, ReplayError> {
-    let report = verify::verify(store, &Scope::Run(request.run.clone()), &Anchors::default())?;
-    if !report.ok() {
-        return Err(ReplayError::Damaged { findings: report.findings });
+#[tracing::instrument(level = "info", skip_all)]
+pub fn replay(store: Option<&Store>, request: &ReplayRequest) -> Result<ReplayReport, ReplayError> {
+    let subject = Subject::open(store, request)?;
+    let (recorded, here) = (subject.plan.spec().numerics, stages::NUMERICS);
+    let wanted = subject.wanted(request)?;
+    let computes = |sequence: &usize| matches!(subject.plan.task(*sequence).spec.code, Code::Native(_));
+    if recorded != here && wanted.iter().any(computes) {
+        return Err(ReplayError::Numerics { run: subject.name, recorded, here });
     }
-    let folder = RunFolder::open(store, &report.runs[0])?;
-    let (recorded, here) = (folder.plan.spec().numerics, stages::NUMERICS);
-    if recorded != here {
-        return Err(ReplayError::Numerics { run: folder.name, recorded, here });
+    let replayer = Replayer::new(store, &subject, request);
+    replayer.check_data(&wanted)?;
+    let judged = replayer.all(&wanted)?;
+    let mut entries = subject.entries.clone();
+    let root = ledger_root(&subject.plan, &entries);
+    let mut report = ReplayReport {
+        run: subject.name.clone(),
+        outcome: ReplayOutcome::Identical,
+        tasks: 0,
+        recorded: Vec::new(),
+        not_judged: Vec::new(),
+        ledger_root_recorded: root,
+        ledger_root_replayed: root,
+        tolerated: Vec::new(),
+        divergences: Vec::new(),
+    };
+    for (sequence, judged) in judged {
+        let task = entries[sequence].task.to_string();
+        match judged {
+            Judged::Recorded => report.recorded.push(task),
+            Judged::Passed => report.not_judged.push(task),
+            Judged::Executed(replayed) => {
+                let Replayed { entry, tolerated, divergence } = *replayed;
+                report.tasks += 1;
+                entries[sequence] = entry;
+                report.tolerated.extend(tolerated);
+                report.divergences.extend(divergence);
+            }
+        }
     }
-    let ledger = folder.ledger()?;
-    let replayer = Replayer { store, folder: &folder, ledger: &ledger, request };
-    replayer.check_data()?;
-    let replayed = replayer.execute_all()?;
-    let entries: Vec<Entry> = replayed.iter().map(|r| r.entry.clone()).collect();
-    let divergences: Vec<Divergence> = replayed.into_iter().filter_map(|r| r.divergence).collect();
-    let replayed_root = ledger_root(&folder.plan, &entries);
-    let identical = divergences.is_empty() && replayed_root == ledger.root;
-    Ok(ReplayReport {
-        run: folder.name.clone(),
-        outcome: if identical { ReplayOutcome::Identical } else { ReplayOutcome::Diverged },
-        tasks: entries.len(),
-        ledger_root_recorded: ledger.root,
-        ledger_root_replayed: replayed_root,
-        divergences,
-    })
+    report.ledger_root_replayed = ledger_root(&subject.plan, &entries);
+    report.outcome = match (report.divergences.is_empty(), report.tolerated.is_empty()) {
+        (true, true) => ReplayOutcome::Identical,
+        (true, false) => ReplayOutcome::WithinTolerance,
+        (false, _) => ReplayOutcome::Diverged,
+    };
+    Ok(report)
+}
+
+/// What became of a task.
+enum Judged {
+    /// It is not to be executed.
+    Recorded,
+    /// It could not be: an input diverged, and the recorded one is not there.
+    Passed,
+    Executed(Box<Replayed>),
 }
 
 struct Replayed {
     entry: Entry,
+    tolerated: Vec<Tolerated>,
     divergence: Option<Divergence>,
-}
-
-struct Replayer<'a> {
-    store: &'a Store,
-    folder: &'a RunFolder,
-    ledger: &'a LedgerView,
-    request: &'a ReplayRequest,
-}
-
-impl Replayer<'_> {
-    fn check_data(&self) -> Result<(), ReplayError> {
-        let objects = self.store.objects();
-        let missing = |id: &ObjectId| !objects.contains(id) && !self.request.data.contains(id);
-        match self.folder.plan.spec().data.iter().find(|d| missing(&d.digest)) {
-            Some(data) => Err(ReplayError::MissingData { name: data.name.clone(), digest: data.digest }),
-            None => Ok(()),
-        }
-    }
-
-    /// Tasks are taken in commit order; with recorded inputs none waits for another.
-    fn execute_all(&self) -> Result<Vec<Replayed>, ReplayError> {
-        let next = AtomicUsize::new(0);
-        let results = Mutex::new(BTreeMap::new());
-        let subscriber = tracing::dispatcher::get_default(Clone::clone);
-        let work = || loop {
-            let sequence = next.fetch_add(1, Ordering::Relaxed);
-            if sequence >= self.ledger.entries.len() {
-                break;
-            }
-            let result = self.execute(sequence);
-            results.lock().expect("no thread panics while it holds the results").insert(sequence, result);
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..self.request.workers.get().min(self.ledger.entries.len()) {
-                scope.spawn(|| tracing::dispatcher::with_default(&subscriber, work));
-            }
-        });
-        results.into_inner().expect("no thread panicked").into_values().collect()
-    }
-
-    fn execute(&self, sequence: usize) -> Result<Replayed, ReplayError> {
-        let task = self.folder.plan.task(sequence);
-        let recorded = &self.ledger.entries[sequence];
-        if let Outcome::Skipped { .. } = recorded.outcome {
-            return Ok(Replayed { entry: recorded.clone(), divergence: None });
-        }
-        let diverged = |output: Option<&str>, difference| Divergence {
-            sequence,
-            task: recorded.task.to_string(),
-            output: output.map(str::to_owned),
-            difference,
-        };
-        if let Some(difference) = other_code(task) {
-            let outcome = Outcome::Failed { how: Failure::Refused };
-            let entry = Entry { outcome, ..recorded.clone() };
-            return Ok(Replayed { entry, divergence: Some(diverged(None, difference)) });
-        }
-        let ids = self.inputs(task);
-        let spec = self.folder.plan.spec();
-        let action = Some(action_digest(task.spec, &ids, spec.seed, spec.numerics));
-        let inputs = ids.iter().map(|id| self.content(id)).collect::<Result<Vec<_>, _>>()?;
-        tracing::info!(task = %task.spec.id, "replaying");
-        let made = match execute_task(task, spec.seed, self.request.threads, &inputs) {
-            Ok(made) => Ok(made),
-            Err(TaskError::Failed { how, message }) => Err((how, message)),
-            Err(other) => {
-                let (task, message) = (task.spec.id.to_string(), other.to_string());
-                return Err(ReplayError::Infrastructure { task, message });
-            }
-        };
-        let outcome = match &made {
-            Ok(made) => Outcome::Done {
-                outputs: made.iter().map(|(n, b)| (n.clone(), ObjectId::of_bytes(b))).collect(),
-            },
-            Err((how, _)) => Outcome::Failed { how: *how },
-        };
-        let divergence = match (&recorded.outcome, &made) {
-            _ if outcome == recorded.outcome => None,
-            (Outcome::Done { outputs }, Ok(made)) => {
-                let other = |(name, id): &&(String, ObjectId)| {
-                    made.get(name).is_some_and(|b| ObjectId::of_bytes(b) != *id)
-                };
-                let bytes = match outputs.iter().find(other) {
-                    Some((name, id)) => {
-                        match compare(&self.store.objects().get(id)?, &made[name], &ReplayMode::Bits) {
-                            Comparison::Diverged(difference) => Some(diverged(Some(name), difference)),
-                            Comparison::Identical | Comparison::Within(_) => None,
-                        }
-                    }
-                    None => None,
-                };
-                Some(bytes.unwrap_or_else(|| {
-                    let names = |list: Vec<&str>| format!("outputs [{}]", list.join(", "));
-                    let recorded = names(outputs.iter().map(|(name, _)| name.as_str()).collect());
-                    let replayed = names(made.keys().map(String::as_str).collect());
-                    diverged(None, Difference::Outcome { recorded, replayed })
-                }))
-            }
-            (_, made) => {
-                let word = |done: bool| if done { "done" } else { "failed" }.to_owned();
-                let recorded = word(matches!(recorded.outcome, Outcome::Done { .. }));
-                let replayed = match made {
-                    Ok(_) => word(true),
-                    Err((_, message)) => format!("failed: {message}"),
-                };
-                Some(diverged(None, Difference::Outcome { recorded, replayed }))
-            }
-        };
-        Ok(Replayed { entry: Entry { action, outcome, ..recorded.clone() }, divergence })
-    }
-
-    fn inputs(&self, task: PlannedTask<'_>) -> Vec<ObjectId> {
-        verify::recorded_inputs(&self.folder.plan, &self.ledger.entries, task.spec.inputs.as_slice())
-            .expect("verification found every input of every executed task")
-    }
-
-    fn content(&self, id: &ObjectId) -> Result<Vec<u8>, ReplayError> {
-        Ok(self.request.data.content(id, &self.store.objects())?)
-    }
-}
-
-/// How the task's code differs from what this program has under its name.
-fn other_code(task: PlannedTask<'_>) -> Option<Difference> {
-    let native = task.spec.code.native()?;
-    let recorded = native.to_string();
-    let replayed = match stages::NATIVE.iter().find(|(kind, _)| *kind == native.kind) {
-        Some((kind, version)) => format!("{kind} v{version}"),
-        None => "none".to_owned(),
-    };
-    (recorded != replayed).then_some(Difference::Code { recorded, replayed })
 }

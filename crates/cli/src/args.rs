@@ -67,6 +67,11 @@ pub(crate) enum Command {
     /// Run a pipeline, record it, judge it. Takes up an interrupted run of the same plan by itself.
     #[command(after_help = "Example:\n  bitproof run examples/digits/bitproof.toml --set train.epochs=10")]
     Run(Run),
+    /// Run and record a command that there is already; `--write` makes it a stage.
+    #[command(
+        after_help = "Example:\n  bitproof exec --in rows=data/rows.csv --out model=model.json --metrics metrics.json -- python train.py"
+    )]
+    Exec(Exec),
     /// Execute a recorded run again and compare every output, bit for bit.
     #[command(after_help = "Example:\n  bitproof replay latest")]
     Replay(Replay),
@@ -192,6 +197,43 @@ pub(crate) struct Run {
     pub(crate) name: Option<String>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// Its code: files, folders or patterns. All files that git tracks, when none is named.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) code: Vec<String>,
+    /// A file or folder that it reads; it finds it at the same path.
+    #[arg(long = "in", value_name = "NAME=PATH", value_parser = key_value)]
+    pub(crate) inputs: Vec<(String, String)>,
+    /// A file that it makes, or with `/` at the end a folder.
+    #[arg(long = "out", value_name = "NAME=PATH", value_parser = key_value)]
+    pub(crate) outputs: Vec<(String, String)>,
+    /// A JSON or JSON lines file in which it leaves numbers.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metrics: Vec<String>,
+    /// A variable of the environment that it reads: `NAME`, or `NAME=VALUE`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) env: Vec<String>,
+    /// A virtual environment or a program that it runs with; found from the command when none is named.
+    #[arg(long = "tool", value_name = "NAME=PATH", value_parser = key_value)]
+    pub(crate) tools: Vec<(String, String)>,
+    /// How far it is kept from what it does not declare.
+    #[arg(long, value_name = "TIER", value_parser = ["strict", "landlock", "best", "none"])]
+    pub(crate) isolation: Option<String>,
+    /// Name the stage; after its script otherwise.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Add it to `bitproof.toml` as a stage, once it has run well.
+    #[arg(long)]
+    pub(crate) write: bool,
+    /// Execute it, also when its result is known.
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// The command.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Engine {
     /// Threads of this process.
@@ -200,13 +242,19 @@ pub(crate) enum Engine {
 
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
-    /// A name, `latest`, `latest:NAME`, or the beginning of a uid.
+    /// A name, `latest`, `latest:NAME`, the beginning of a uid, or the path of a manifest.
     pub(crate) run: String,
+    /// Only this stage, or this task of a matrix.
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) stage: Option<String>,
     #[command(flatten)]
     pub(crate) effort: Effort,
-    /// Supply a data input that the store does not keep.
+    /// Supply a data input that the store does not keep: a file or a folder.
     #[arg(long = "data", value_name = "NAME=PATH", value_parser = key_value)]
     pub(crate) data: Vec<(String, String)>,
+    /// Supply a tool; what `bitproof.toml` and `bitproof.local.toml` beside the store say otherwise.
+    #[arg(long = "tool", value_name = "NAME=PATH", value_parser = key_value)]
+    pub(crate) tools: Vec<(String, String)>,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod attestation;
 mod audit;
 mod compare;
 mod completions;
+mod exec;
 mod export;
 mod gate;
 mod gc;
@@ -25,6 +26,7 @@ pub(crate) fn dispatch(app: &App, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Init(args) => init::execute(app, &args),
         Command::Plan(args) => plan::execute(app, &args),
+        Command::Exec(args) => exec::execute(app, &args),
         Command::Run(args) => run::execute(app, &args),
         Command::Replay(args) => replay::execute(app, &args),
         Command::Verify(args) => match &args.attestation.attestation {

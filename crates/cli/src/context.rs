@@ -5,19 +5,21 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bitproof_core_ledger::clock::SystemClock;
 use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::keys::{KeyFolder, KeyRole};
 use bitproof_core_ledger::store::{Store, STORE_DIR};
 use bitproof_kernels::Isa;
+use bitproof_scheduler::{command, Cancel};
 use bitproof_telemetry::Collector;
 use bitproof_training::recorder::Recorder;
 use bitproof_training::workflow::Surroundings;
 use clap::error::ErrorKind;
 use clap::Parser as _;
 use serde_json::{json, Value};
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -74,11 +76,27 @@ fn report(failure: &Failure, json: bool) {
     say(&format!("error: {message}"));
 }
 
+/// A folder that is gone when this is dropped.
+pub(crate) struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let made = tempfile::Builder::new().prefix("bitproof-").tempdir();
+        Ok(Self(made.map_err(|e| anyhow::anyhow!("cannot make a temporary folder: {e}"))?))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
 /// One invocation.
 pub(crate) struct App {
     pub(crate) global: Global,
     pub(crate) paint: Paint,
     pub(crate) progress: Progress,
+    /// Set by Ctrl-C.
+    pub(crate) cancel: Cancel,
     collector: Collector,
     isa: Isa,
 }
@@ -97,6 +115,10 @@ pub(crate) fn variables() -> BTreeMap<String, String> {
     std::env::vars_os().filter_map(text).collect()
 }
 
+fn cache_dir() -> Option<PathBuf> {
+    environment("BITPROOF_CACHE_DIR").map(PathBuf::from).or_else(|| user_dir("XDG_CACHE_HOME", ".cache"))
+}
+
 impl App {
     fn new(global: Global) -> Result<Self, Failure> {
         let isa = Isa::from_env().map_err(|e| Failure::usage(format!("BITPROOF_ISA: {e}")))?;
@@ -108,21 +130,32 @@ impl App {
         let paint = Paint::new(global.color, environment("NO_COLOR").is_some());
         let collector = Collector::system();
         let progress = Progress::default();
-        let app = Self { global, paint, progress, collector, isa };
+        let cancel = Cancel::new();
+        let app = Self { global, paint, progress, cancel, collector, isa };
         app.start_logging()?;
         app.watch_interrupts()?;
         Ok(app)
     }
 
-    /// Ctrl-C ends the process at once, as a crash would: what was acknowledged is durable, and the same command goes on.
+    /// Ctrl-C asks commands to end, and ends this process when they have had their time: at once when there are none, or when it
+    /// comes a second time. That is as a crash would: what was acknowledged is durable, and the same command goes on.
     fn watch_interrupts(&self) -> io::Result<()> {
-        let mut signals = Signals::new([SIGINT])?;
-        let progress = self.progress.clone();
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let (progress, cancel) = (self.progress.clone(), self.cancel.clone());
         std::thread::spawn(move || {
-            if signals.forever().next().is_some() {
+            let mut signals = signals.forever();
+            let end = || std::process::exit(Exit::Interrupted.number().into());
+            if signals.next().is_some() {
                 progress.clear();
                 say("interrupted: nothing acknowledged is lost, and the same command goes on");
-                std::process::exit(Exit::Interrupted.number().into());
+                std::thread::spawn(move || {
+                    cancel.cancel();
+                    command::wait_for_all(command::GRACE + Duration::from_secs(1));
+                    end();
+                });
+            }
+            if signals.next().is_some() {
+                end();
             }
         });
         Ok(())
@@ -190,6 +223,11 @@ impl App {
         Ok(keys)
     }
 
+    /// Where it is kept which files were hashed.
+    pub(crate) fn stat_cache(&self) -> Option<PathBuf> {
+        Some(cache_dir()?.join("files"))
+    }
+
     /// The store at hand, open for recording with the user's keys.
     pub(crate) fn recorder<'k>(&self, store: &Store, keys: &'k KeyFolder) -> Result<Recorder<'k>, Failure> {
         let host = bitproof_training::evidence::host_name();
@@ -202,10 +240,9 @@ impl App {
             files: Files::on_disk(),
             store_root,
             keys,
-            cache_root: environment("BITPROOF_CACHE_DIR")
-                .map(PathBuf::from)
-                .or_else(|| user_dir("XDG_CACHE_HOME", ".cache")),
+            cache_root: cache_dir(),
             collector: &self.collector,
+            cancel: self.cancel.clone(),
             clock: &SystemClock,
             user: user(),
             isa: self.isa.name(),
@@ -243,8 +280,13 @@ impl App {
                 })?
             }
         };
+        self.store_at(&root)
+    }
+
+    /// The store in a folder.
+    pub(crate) fn store_at(&self, root: &Path) -> Result<Store, Failure> {
         let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Store::open(&Files::on_disk(), &root)
+        Store::open(&Files::on_disk(), root)
             .map(|store| store.hashing_on(processors))
             .map_err(|e| bitproof_training::workflow::WorkflowError::from(e).into())
     }

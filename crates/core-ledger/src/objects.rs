@@ -112,7 +112,7 @@ impl Objects {
         if staged.id != *id {
             return Err(ObjectError::NotThat { id: *id, got: staged.id, len: staged.len });
         }
-        self.settle(vec![staged])
+        self.settle([&staged])
     }
 
     /// Stores what `source` yields, in constant memory, and returns its name and length when it is durable.
@@ -122,7 +122,7 @@ impl Objects {
     pub fn put_stream(&self, source: &mut impl Read) -> Result<(ObjectId, u64), ObjectError> {
         let staged = self.stage(source)?;
         let (id, len) = (staged.id, staged.len);
-        self.settle(vec![staged])?;
+        self.settle([&staged])?;
         Ok((id, len))
     }
 
@@ -147,10 +147,10 @@ impl Objects {
     ///
     /// # Errors
     /// [`ObjectError`] when writing fails, or when an object is there and damaged. Others of the group may be stored then.
-    pub fn settle(&self, group: Vec<StagedObject>) -> Result<(), ObjectError> {
-        let group: BTreeMap<ObjectId, StagedObject> = group.into_iter().map(|s| (s.id, s)).collect();
+    pub fn settle<'a>(&self, group: impl IntoIterator<Item = &'a StagedObject>) -> Result<(), ObjectError> {
+        let group: BTreeMap<ObjectId, &StagedObject> = group.into_iter().map(|s| (s.id, s)).collect();
         let (mut known, mut new) = (Vec::new(), Vec::new());
-        for staged in group.values() {
+        for &staged in group.values() {
             match self.files.exists(&self.path(&staged.id)) {
                 true => known.push(staged.id),
                 false => new.push(staged),
@@ -297,7 +297,7 @@ impl Objects {
     }
 }
 
-/// What will be an object when it is settled. Its file goes when this is dropped.
+/// What will be an object when it is settled. Its name in the staging folder goes when this is dropped.
 #[derive(Debug)]
 pub struct StagedObject {
     id: ObjectId,
@@ -321,8 +321,7 @@ impl StagedObject {
         self.len == 0
     }
 
-    /// Where it lies until it is settled. The object has its name before this one goes: whoever reads while somebody else
-    /// settles looks here first, then at [`Objects::path`].
+    /// Where it lies for as long as this lives, settled or not.
     pub fn path(&self) -> &Path {
         &self.path.path
     }

@@ -1,9 +1,11 @@
-//! The cache of actions: derived files outside the store, looked up by what a result depends on.
+//! The cache of actions: derived files outside the store, looked up by what a result depends on, and for a command also by
+//! what its tools are on this machine.
 
 use std::path::{Path, PathBuf};
 
 use bincode::{Decode, Encode};
 use bitproof_core_ledger::canon;
+use bitproof_core_ledger::digest::{Digest, ToolsKind};
 use bitproof_core_ledger::files::{FileError, Files};
 use bitproof_core_ledger::objects::ObjectId;
 
@@ -16,6 +18,8 @@ const ENTRY_BYTES: u64 = 1 << 20;
 pub struct CachedAction {
     /// The action.
     pub action: ActionDigest,
+    /// What the tools of a command were.
+    pub tools: Option<Digest<ToolsKind>>,
     /// Its outputs, sorted by name.
     pub outputs: Vec<(String, ObjectId)>,
     /// The run that executed it.
@@ -36,14 +40,16 @@ impl Cache {
         Self { files: files.clone(), dir: dir.to_owned() }
     }
 
-    fn path(&self, action: &ActionDigest) -> PathBuf {
-        self.dir.join(action.to_string())
+    fn path(&self, action: &ActionDigest, tools: Option<Digest<ToolsKind>>) -> PathBuf {
+        let with = tools.map_or(String::new(), |tools| format!("-{tools}"));
+        self.dir.join(format!("{action}{with}"))
     }
 
-    /// What is known of `action`. A damaged or foreign entry is none.
-    pub fn lookup(&self, action: &ActionDigest) -> Option<CachedAction> {
-        let bytes = self.files.read_bounded(&self.path(action), ENTRY_BYTES).ok()?;
-        canon::decode::<CachedAction>(&bytes).ok().filter(|entry| entry.action == *action)
+    /// What is known of `action` with these tools. A damaged or foreign entry is none.
+    pub fn lookup(&self, action: &ActionDigest, tools: Option<Digest<ToolsKind>>) -> Option<CachedAction> {
+        let bytes = self.files.read_bounded(&self.path(action, tools), ENTRY_BYTES).ok()?;
+        let entry = canon::decode::<CachedAction>(&bytes).ok()?;
+        (entry.action == *action && entry.tools == tools).then_some(entry)
     }
 
     /// Keeps what is known of an action, in place of what was known before.
@@ -53,7 +59,7 @@ impl Cache {
     pub fn store(&self, entry: &CachedAction) -> Result<(), FileError> {
         let staging = self.dir.join("tmp");
         self.files.create_dir_all(&staging)?;
-        self.files.replace(&staging, &self.path(&entry.action), &canon::encode(entry))
+        self.files.replace(&staging, &self.path(&entry.action, entry.tools), &canon::encode(entry))
     }
 }
 
@@ -71,16 +77,21 @@ mod tests {
         let cache = Cache::new(&Files::on_disk(), dir.path());
         let entry = CachedAction {
             action: Digest::from_bytes([1; 32]),
+            tools: Some(Digest::from_bytes([7; 32])),
             outputs: vec![("out".to_owned(), Digest::of_bytes(b"x"))],
             origin: "r-1".to_owned(),
         };
-        assert_eq!(cache.lookup(&entry.action), None);
+        let CachedAction { action, tools, .. } = entry;
+        assert_eq!(cache.lookup(&action, tools), None);
         cache.store(&entry).unwrap();
-        assert_eq!(cache.lookup(&entry.action), Some(entry.clone()));
+        assert_eq!(cache.lookup(&action, tools), Some(entry.clone()));
         let other = Digest::from_bytes([2; 32]);
-        fs::copy(cache.path(&entry.action), cache.path(&other)).unwrap();
-        assert_eq!(cache.lookup(&other), None);
-        fs::write(cache.path(&entry.action), b"junk").unwrap();
-        assert_eq!(cache.lookup(&entry.action), None);
+        for (action, tools) in [(other, tools), (action, Some(Digest::from_bytes([8; 32]))), (action, None)] {
+            assert_eq!(cache.lookup(&action, tools), None);
+            fs::copy(cache.path(&entry.action, entry.tools), cache.path(&action, tools)).unwrap();
+            assert_eq!(cache.lookup(&action, tools), None);
+        }
+        fs::write(cache.path(&action, tools), b"junk").unwrap();
+        assert_eq!(cache.lookup(&action, tools), None);
     }
 }

@@ -41,7 +41,7 @@ pub use capture::{Captured, LastLines, KEPT_BYTES};
 pub use error::{Cause, CommandError};
 pub use isolation::{reach, Reached, Unmet};
 pub use outputs::{Made, OutputError};
-pub use process::{Exit, GRACE};
+pub use process::{wait_for_all, Exit, GRACE};
 pub use spec::{CodeFile, CommandInput, CommandOutput, CommandSpec, Isolation, ReplayMode};
 pub use tools::{observe, Observation, Tool, ToolError, SYSTEM_PATH};
 

@@ -8,7 +8,7 @@ use bitproof_core_ledger::digest::{Content, Digest};
 use serde::{Deserialize, Serialize};
 
 /// The schema that this version writes.
-pub const SCHEMA: &str = "bitproof/evidence/v1";
+pub const SCHEMA: &str = "bitproof/evidence/v2";
 
 /// The state of the git work tree that held the pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,21 +72,32 @@ fn cpu_name() -> Option<String> {
 
 /// Asks git about the work tree that holds `dir`; `None` where there is no git or no work tree.
 pub fn git_state(dir: &Path) -> Option<GitState> {
-    let git = |arguments: &[&str]| -> Option<String> {
-        let output = Command::new("git")
-            .arg("-C")
-            .arg(dir)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .output()
-            .ok()
-            .filter(|output| output.status.success())?;
-        String::from_utf8(output.stdout).ok()
-    };
-    let commit = git(&["rev-parse", "HEAD"])?.trim().to_owned();
-    let status = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    let commit = git(dir, &["rev-parse", "HEAD"])?.trim().to_owned();
+    let status = git(dir, &["status", "--porcelain", "--untracked-files=no"])?;
     Some(GitState { commit, dirty: !status.trim().is_empty() })
+}
+
+/// The files below `dir` that git tracks, relative to it and sorted; `None` where there is no git or no work tree. A file whose
+/// name is not UTF-8 makes it `None`, too.
+pub fn tracked_files(dir: &Path) -> Option<Vec<String>> {
+    let listed = git(dir, &["ls-files", "-z"])?;
+    let mut files: Vec<String> = listed.split_terminator('\0').map(str::to_owned).collect();
+    files.sort();
+    files.dedup();
+    Some(files)
+}
+
+fn git(dir: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(dir)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    String::from_utf8(output.stdout).ok()
 }
 
 /// The evidence of a run.
@@ -114,4 +125,6 @@ pub struct Evidence {
     pub cached_from: BTreeMap<String, String>,
     /// Why tasks failed by themselves.
     pub failures: BTreeMap<String, String>,
+    /// How often a task was begun that was begun more than once by the process that sealed the run.
+    pub attempts: BTreeMap<String, u32>,
 }

@@ -27,12 +27,14 @@
 //! # Ok::<(), bitproof_training::pipeline::PipelineError>(())
 //! ```
 
+pub mod adopt;
 pub mod data;
 pub mod evidence;
 pub mod judge;
 pub mod manifest;
 pub mod metrics_file;
 pub mod models;
+pub mod observed;
 pub mod pipeline;
 pub mod recorder;
 pub mod run_folder;

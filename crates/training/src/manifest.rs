@@ -218,7 +218,8 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError::Plan`], [`ManifestError::Inconsistent`].
     pub fn execution(&self) -> Result<(Plan, Vec<Entry>), ManifestError> {
-        let bytes = STANDARD.decode(&self.plan).map_err(|e| ManifestError::Base64 { reason: e.to_string() })?;
+        let bytes =
+            STANDARD.decode(&self.plan).map_err(|e| ManifestError::Base64 { reason: e.to_string() })?;
         let plan = Plan::decode(&bytes)?;
         let inconsistent = |what: &'static str| ManifestError::Inconsistent { what };
         if plan.digest() != self.plan_digest {

@@ -18,6 +18,7 @@ use bitproof_telemetry::{read_jsonl, Record, TelemetryError};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Manifest, ManifestError};
+use crate::observed::{self, ObservedTask};
 
 /// The plan's canonical bytes.
 pub const PLAN: &str = "plan.bin";
@@ -31,8 +32,10 @@ pub const MANIFEST: &str = "manifest.json";
 pub const EVIDENCE: &str = "evidence.json";
 /// The inventory; the one file of the folder that it does not list.
 pub const INVENTORY: &str = "inventory.bin";
-/// The folder of telemetry, one file a task.
+/// The folder of telemetry, one file a group of tasks.
 pub const TELEMETRY: &str = "telemetry";
+/// The folder of what was observed of tasks, one file a group of them.
+pub const OBSERVED: &str = "observed";
 /// The folder of packaged artifacts, one folder a stage.
 pub const ARTIFACTS: &str = "artifacts";
 /// What is appended to a file's name for its detached signature.
@@ -40,8 +43,8 @@ pub const SIGNATURE_SUFFIX: &str = ".sig";
 
 const MAX_PLAN_BYTES: u64 = CANON_BYTES as u64;
 const MAX_TEXT_BYTES: u64 = 64 << 20;
-/// More than a collector holds of one task.
-pub(crate) const MAX_TELEMETRY_BYTES: u64 = 1 << 30;
+/// More than a collector holds.
+const MAX_TELEMETRY_BYTES: u64 = 1 << 30;
 const MAX_RUNS: u64 = 1 << 32;
 const MIN_UID_PREFIX: usize = 4;
 const HEADER_SCHEMA: &str = "bitproof/run-header/v1";
@@ -320,28 +323,50 @@ impl RunFolder {
         Manifest::decode(&bytes).map_err(|source| RunError::Manifest { path, source })
     }
 
-    /// The path of a task's telemetry, relative to the run.
-    pub fn telemetry_path(task: &str) -> String {
-        format!("{TELEMETRY}/{task}.jsonl")
-    }
-
     /// Reads the telemetry of every task, in the order of the plan.
     ///
     /// # Errors
     /// [`RunError::Telemetry`].
     pub fn telemetry(&self) -> Result<Vec<Record>, RunError> {
-        let mut records = Vec::new();
-        for task in self.plan.tasks() {
-            let path = self.path(&Self::telemetry_path(&task.spec.id.0));
-            match self.files.read_bounded(&path, MAX_TELEMETRY_BYTES) {
-                Err(e) if e.is_not_found() => {}
-                read => {
-                    let more = read_jsonl(&read?).map_err(|source| RunError::Telemetry { path, source })?;
-                    records.extend(more);
+        let mut measured = self.measured(|_, _| true)?;
+        Ok(self.plan.tasks().filter_map(|task| measured.remove(&task.spec.id.0)).flatten().collect())
+    }
+
+    /// The telemetry of each task, from the files that `is_wanted` by their path in the store and their bytes. Of a task that
+    /// stands in two files, since a process stopped between them, what stands in the later one counts.
+    pub(crate) fn measured(
+        &self,
+        is_wanted: impl Fn(&str, &[u8]) -> bool,
+    ) -> Result<BTreeMap<String, Vec<Record>>, RunError> {
+        let dir = self.path(TELEMETRY);
+        let mut measured = BTreeMap::new();
+        if self.files.entry(&dir)?.is_none() {
+            return Ok(measured);
+        }
+        for (name, _) in self.files.list(&dir)? {
+            let path = dir.join(&name);
+            let bytes = self.files.read_bounded(&path, MAX_TELEMETRY_BYTES)?;
+            if !is_wanted(&format!("runs/{}/{TELEMETRY}/{name}", self.name), &bytes) {
+                continue;
+            }
+            let records = read_jsonl(&bytes).map_err(|source| RunError::Telemetry { path, source })?;
+            let mut group: BTreeMap<String, Vec<Record>> = BTreeMap::new();
+            for record in records {
+                if let Some(task) = record.tags.get("task") {
+                    group.entry(task.clone()).or_default().push(record);
                 }
             }
+            measured.extend(group);
         }
-        Ok(records)
+        Ok(measured)
+    }
+
+    /// What was observed of each task.
+    ///
+    /// # Errors
+    /// [`RunError::File`].
+    pub fn observed(&self) -> Result<BTreeMap<String, ObservedTask>, RunError> {
+        Ok(observed::read(&self.files, &self.path(OBSERVED))?)
     }
 
     /// What a comparison looks at, with the run's metrics.

@@ -25,23 +25,27 @@ use bitproof_scheduler::ledger::{ledger_root, result_root, Entry, Ledger, Outcom
 use bitproof_scheduler::{Cancel, Plan, PlanDigest};
 use bitproof_telemetry::Collector;
 
+mod checkout;
 mod error;
+mod execute;
 mod prepare;
 mod report;
 mod worker;
 
+pub use checkout::check_out;
 pub use error::{FailureKind, WorkflowError};
-pub use prepare::{prepare, prepare_pipeline, Prepared, RunRequest};
+pub use execute::{Contents, ExecuteError, Executed, Executor, Output};
+pub use prepare::{prepare, prepare_pipeline, project_tools, Prepared, RunRequest};
 pub use report::{RunReport, RunStatus, TaskReport, TaskState};
-pub use worker::execute_task;
 
 use crate::evidence::{self, Evidence, Host};
 use crate::judge::{self, JudgedBy};
 use crate::manifest::Manifest;
+use crate::observed::ObservedTask;
 use crate::recorder::Recorder;
 use crate::run_folder::{
-    pretty, RunFolder, RunIndex, ARTIFACTS, EVIDENCE, INVENTORY, LEDGER, MANIFEST, SIGNATURE_SUFFIX,
-    TELEMETRY,
+    pretty, RunFolder, RunIndex, ARTIFACTS, EVIDENCE, INVENTORY, LEDGER, MANIFEST, OBSERVED,
+    SIGNATURE_SUFFIX, TELEMETRY,
 };
 use crate::stages;
 use worker::Worker;
@@ -58,6 +62,8 @@ pub struct Surroundings<'a> {
     pub cache_root: Option<PathBuf>,
     /// Collects telemetry; its layer is part of the current `tracing` subscriber.
     pub collector: &'a Collector,
+    /// Stops a run: what runs is ended, and the run can be taken up again.
+    pub cancel: Cancel,
     /// Wall-clock time, as a claim.
     pub clock: &'a dyn Clock,
     /// The user's name, as a claim.
@@ -92,6 +98,7 @@ pub fn run(
     recorder.store = recorder.store.hashing_on(threads);
     let objects = recorder.store.objects();
     prepared.keep_data(&objects)?;
+    prepared.remember_files();
     let Claimed { folder, resumed, _lock } = claim(&recorder, &prepared.plan, request)?;
     tracing::info!(run = folder.name, resumed, tasks = folder.plan.len(), "run begins");
     recorder.record(&[planned_event(&folder)])?;
@@ -104,25 +111,45 @@ pub fn run(
         &recorder.store,
         RunIndex::read(&recorder.store)?,
         &folder,
+        prepared,
+        request,
         cache,
         around.collector,
-        prepared.data_files(),
-        request,
+        &around.cancel,
     );
     let (mut ledger, committed) = Ledger::open(&around.files, &folder.path(LEDGER), &folder.plan)?;
     worker.adopt_committed(&committed)?;
     let resumed_at = committed.len();
     around.files.create_dir(&folder.path(TELEMETRY))?;
-    let execution = execute(&folder.plan, &worker, &mut ledger, committed, request.workers, &Cancel::new())?;
-    match execution.end {
-        End::Complete => {}
-        End::Incomplete { task, message, attempts } => {
-            return Err(WorkflowError::Incomplete { task, message, attempts })
-        }
-        End::Cancelled => return Err(WorkflowError::Cancelled),
-    }
+    around.files.create_dir(&folder.path(OBSERVED))?;
+    let execution = execute(&folder.plan, &worker, &mut ledger, committed, request.workers, &around.cancel)?;
+    let observed = worker.into_observed();
     let metrics = judge::collect_metrics(&objects, &execution.entries)?;
-    let cached_from = worker.cached_from();
+    let finish = |mut report: RunReport| {
+        report.resumed_at = resumed.then_some(resumed_at);
+        report.new_keys.clone_from(&recorder.new_keys);
+        report.new_store = recorder.new_store;
+        recorder.store.root().clone_into(&mut report.store);
+        report.wall_ns = around.collector.now_ns().saturating_sub(began);
+        report.peak_rss_bytes = bitproof_telemetry::peak_rss_bytes();
+        report.memory_delta_bytes = rss_before
+            .zip(bitproof_telemetry::rss_bytes())
+            .map(|(before, after)| after as i64 - before as i64);
+        report
+    };
+    if execution.end != End::Complete {
+        tracing::info!(run = folder.name, committed = execution.entries.len(), "run is incomplete");
+        let records = folder.telemetry()?;
+        return Ok(finish(RunReport::new(
+            &folder,
+            &execution,
+            &metrics,
+            vec![],
+            vec![],
+            &records,
+            &observed,
+        )));
+    }
 
     let evidence = Evidence {
         schema: evidence::SCHEMA.to_owned(),
@@ -134,8 +161,9 @@ pub fn run(
         git: request.pipeline_path.parent().and_then(|dir| evidence::git_state(&absolute(dir))),
         workers: request.workers,
         threads: request.threads,
-        cached_from: cached_from.clone(),
-        failures: execution.failures.iter().map(|(task, why)| (task.to_string(), why.clone())).collect(),
+        cached_from: told(&observed, |task| &task.cached_from),
+        failures: told(&observed, |task| &task.failure),
+        attempts: execution.attempts.iter().map(|(task, n)| (task.to_string(), *n)).collect(),
     };
     let sealed = seal(&recorder, &folder, &execution, &evidence)?;
     let facts = folder.facts_with(metrics.finals());
@@ -150,17 +178,17 @@ pub fn run(
     let head = recorder.record(&events)?;
     tracing::info!(run = folder.name, ledger_root = %ledger.root(), tree_size = head.size, "run sealed");
 
-    let mut report = RunReport::new(&folder, &execution, &metrics, gates, budgets, &records, &cached_from);
+    let mut report = RunReport::new(&folder, &execution, &metrics, gates, budgets, &records, &observed);
     report.head = Some(head);
-    report.resumed_at = resumed.then_some(resumed_at);
-    report.new_keys = recorder.new_keys.clone();
-    report.new_store = recorder.new_store;
-    report.store = recorder.store.root().to_owned();
-    report.wall_ns = around.collector.now_ns().saturating_sub(began);
-    report.peak_rss_bytes = bitproof_telemetry::peak_rss_bytes();
-    report.memory_delta_bytes =
-        rss_before.zip(bitproof_telemetry::rss_bytes()).map(|(before, after)| after as i64 - before as i64);
-    Ok(report)
+    Ok(finish(report))
+}
+
+/// What was observed of tasks, by task, where it was.
+fn told(
+    observed: &BTreeMap<String, ObservedTask>,
+    of: impl Fn(&ObservedTask) -> &Option<String>,
+) -> BTreeMap<String, String> {
+    observed.iter().filter_map(|(task, seen)| Some((task.clone(), of(seen).clone()?))).collect()
 }
 
 /// `git -C ""` is refused; the folder of a bare file name is the current one.

@@ -10,7 +10,7 @@ use crate::output::table;
 
 pub(super) fn execute(app: &App, args: &Plan) -> Result<Exit, Failure> {
     let effort = Effort { workers: None, threads: None };
-    let prepared = prepare(&request(&args.pipeline, &effort))?;
+    let prepared = prepare(&request(app, &args.pipeline, &effort))?;
     let plan = &prepared.plan;
     let spec = plan.spec();
     let inputs = |task: &bitproof_scheduler::TaskSpec| -> Vec<String> {

@@ -1,13 +1,16 @@
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use bitproof_audit::{replay, ReplayOutcome, ReplayReport, ReplayRequest};
+use bitproof_audit::{replay, Deviation, ReplayOf, ReplayOutcome, ReplayReport, ReplayRequest, Tolerated};
+use bitproof_core_ledger::Store;
 use bitproof_training::data::DataFiles;
+use bitproof_training::workflow::project_tools;
 use serde_json::{json, Value};
 
+use super::run::paths;
 use crate::args::Replay;
-use crate::context::App;
+use crate::context::{App, Scratch};
 use crate::divergence::divergence_json;
 use crate::exit::{Exit, Failure};
 
@@ -15,23 +18,44 @@ pub(super) fn execute(app: &App, args: &Replay) -> Result<Exit, Failure> {
     let mut data = DataFiles::default();
     for (name, path) in &args.data {
         data.add(Path::new(path)).map_err(|e| {
-            Failure::usage(format!("--data {name}: cannot read {path}: {e}\n  hint: name a file that exists"))
+            let hint = "name a file or folder that exists";
+            Failure::usage(format!("--data {name}: cannot read {path}: {e}\n  hint: {hint}"))
         })?;
     }
+    let is_manifest = args.run.ends_with(".json") || args.run.contains('/');
+    let (of, store) = match is_manifest {
+        true => (ReplayOf::Manifest(PathBuf::from(&args.run)), app.store().ok()),
+        false => (ReplayOf::Run(args.run.clone()), Some(app.store()?)),
+    };
+    let project = project(store.as_ref());
+    let mut tools = project_tools(&project)?;
+    tools.extend(paths(&args.tools));
+    let scratch = Scratch::new()?;
     let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let request = ReplayRequest {
-        run: args.run.clone(),
+        of,
+        stage: args.stage.clone(),
         workers: args.effort.workers.unwrap_or(processors),
         threads: args.effort.threads.unwrap_or(processors).get(),
         data,
+        tools,
+        project,
+        scratch: scratch.path().to_owned(),
+        cancel: app.cancel.clone(),
     };
-    let report = replay(&app.store()?, &request)?;
+    let report = replay(store.as_ref(), &request)?;
     app.progress.clear();
     app.answer(|| to_json(&report), || to_text(&report, app))?;
     Ok(match report.outcome {
-        ReplayOutcome::Identical => Exit::Done,
+        ReplayOutcome::Identical | ReplayOutcome::WithinTolerance => Exit::Done,
         ReplayOutcome::Diverged => Exit::No,
     })
+}
+
+/// Where the pipeline is looked for: beside the store, else here.
+fn project(store: Option<&Store>) -> PathBuf {
+    let beside = store.and_then(|store| store.root().parent()).map(Path::to_owned);
+    beside.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| PathBuf::from("."))
 }
 
 fn to_json(report: &ReplayReport) -> Value {
@@ -41,10 +65,23 @@ fn to_json(report: &ReplayReport) -> Value {
         "outcome": report.outcome.name(),
         "identical": report.outcome == ReplayOutcome::Identical,
         "tasks": report.tasks,
+        "recorded_tasks": report.recorded,
+        "not_judged_tasks": report.not_judged,
         "ledger_root_recorded": report.ledger_root_recorded,
         "ledger_root_replayed": report.ledger_root_replayed,
+        "within_tolerance": report.tolerated.iter().map(tolerated_json).collect::<Vec<_>>(),
         "first_divergence": report.divergences.first().map(divergence_json),
         "diverged_tasks": report.divergences.iter().map(|d| d.task.clone()).collect::<Vec<_>>(),
+    })
+}
+
+fn tolerated_json(tolerated: &Tolerated) -> Value {
+    let largest = |deviation: &Option<Deviation>| {
+        deviation.as_ref().map(|d| json!({ "value": d.value, "path": d.path, "at": d.place.to_string() }))
+    };
+    json!({
+        "task": tolerated.task, "output": tolerated.output, "numbers": tolerated.within.numbers,
+        "absolute": largest(&tolerated.within.absolute), "relative": largest(&tolerated.within.relative),
     })
 }
 
@@ -55,10 +92,19 @@ fn to_text(report: &ReplayReport, app: &App) -> String {
     line(format!("{} {outcome}: {} tasks executed again", app.paint.bold(&report.run), report.tasks));
     line(format!("  ledger root recorded  {}", report.ledger_root_recorded));
     line(format!("  ledger root replayed  {}", report.ledger_root_replayed));
+    for task in &report.recorded {
+        line(format!("  not executed: task {task} is not to be repeated; what it recorded was taken"));
+    }
+    for Tolerated { task, output, within } in &report.tolerated {
+        line(format!("  within tolerance: task {task}, output {output}: {within}"));
+    }
     for (i, divergence) in report.divergences.iter().enumerate() {
         let what = if i == 0 { "first divergence" } else { "also" };
         let output = divergence.output.as_ref().map_or(String::new(), |o| format!(", output {o}"));
         line(format!("  {what}: task {}{output}: {}", divergence.task, divergence.difference));
+    }
+    for task in &report.not_judged {
+        line(format!("  not judged: task {task} takes what diverged, and the recorded bytes are not here"));
     }
     text
 }

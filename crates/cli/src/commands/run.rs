@@ -3,6 +3,7 @@ use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use bitproof_scheduler::dispatch::End;
 use bitproof_training::judge::budget_word;
 use bitproof_training::workflow::{self, prepare, RunReport, RunRequest, RunStatus, TaskReport, TaskState};
 use serde_json::{json, Value};
@@ -17,9 +18,12 @@ pub(super) fn execute(app: &App, args: &Run) -> Result<Exit, Failure> {
     let request = RunRequest {
         read_cache: !args.no_cache,
         forced: args.force.iter().cloned().collect(),
-        paranoid: args.paranoid,
         name: args.name.as_deref().map(run_name).transpose()?,
-        ..request(&args.pipeline, &args.effort)
+        ..request(app, &args.pipeline, &args.effort)
+    };
+    let request = match args.paranoid {
+        true => RunRequest { stat_cache: None, ..request },
+        false => request,
     };
     // There is one, and saying so is no error.
     let Engine::Local = args.engine;
@@ -29,10 +33,22 @@ pub(super) fn execute(app: &App, args: &Run) -> Result<Exit, Failure> {
     let report = workflow::run(&around, &prepared, &request)?;
     app.progress.clear();
     app.answer(|| to_json(&report), || to_text(&report, app.paint))?;
-    Ok(match report.status {
-        RunStatus::Passed => Exit::Done,
-        RunStatus::Failed => Exit::No,
-    })
+    Ok(exit(&report))
+}
+
+/// What a run's end says to scripts.
+pub(super) fn exit(report: &RunReport) -> Exit {
+    match (report.status, &report.end) {
+        (RunStatus::Passed, _) => Exit::Done,
+        (RunStatus::Failed, _) => Exit::No,
+        (RunStatus::Incomplete, End::Cancelled) => Exit::Interrupted,
+        (RunStatus::Incomplete, _) => Exit::CouldNot,
+    }
+}
+
+/// Whether every task made its outputs.
+pub(super) fn all_done(report: &RunReport) -> bool {
+    report.tasks.iter().all(|t| matches!(t.state, TaskState::Executed | TaskState::Cached(_)))
 }
 
 /// A name for a run, if it can be one.
@@ -46,7 +62,7 @@ fn run_name(name: &str) -> Result<String, Failure> {
 }
 
 /// What the arguments that every command on a pipeline has ask for.
-pub(super) fn request(pipeline: &Pipeline, effort: &Effort) -> RunRequest {
+pub(super) fn request(app: &App, pipeline: &Pipeline, effort: &Effort) -> RunRequest {
     let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     RunRequest {
         overrides: pipeline.overrides.clone(),
@@ -54,13 +70,14 @@ pub(super) fn request(pipeline: &Pipeline, effort: &Effort) -> RunRequest {
         tools: paths(&pipeline.tools),
         environment: context::variables(),
         stage: pipeline.stage.clone(),
+        stat_cache: app.stat_cache(),
         workers: effort.workers.unwrap_or(processors).get(),
         threads: effort.threads.unwrap_or(processors).get(),
         ..RunRequest::new(&pipeline.pipeline)
     }
 }
 
-fn paths(named: &[(String, String)]) -> BTreeMap<String, PathBuf> {
+pub(super) fn paths(named: &[(String, String)]) -> BTreeMap<String, PathBuf> {
     named.iter().map(|(name, path)| (name.clone(), PathBuf::from(path))).collect()
 }
 
@@ -68,7 +85,7 @@ fn count(report: &RunReport, wanted: impl Fn(&TaskState) -> bool) -> usize {
     report.tasks.iter().filter(|t| wanted(&t.state)).count()
 }
 
-fn to_json(report: &RunReport) -> Value {
+pub(super) fn to_json(report: &RunReport) -> Value {
     let gates: Vec<Value> = report.gates.iter().map(gate_json).collect();
     let budgets: Vec<Value> = report
         .budgets
@@ -96,10 +113,20 @@ fn to_json(report: &RunReport) -> Value {
         },
         "stages": stages, "metrics": report.metrics, "gates": gates, "budgets": budgets,
         "tree_size": report.head.as_ref().map(|h| h.size), "tree_root": report.head.as_ref().map(|h| h.root_base64()),
-        "resumed_at": report.resumed_at, "new_keys": report.new_keys, "store": report.store, "folder": report.folder,
+        "incomplete": incomplete(report), "resumed_at": report.resumed_at, "new_keys": report.new_keys, "store": report.store, "folder": report.folder,
         "wall_ns": report.wall_ns, "memory_delta_bytes": report.memory_delta_bytes,
         "peak_rss_bytes": report.peak_rss_bytes,
     })
+}
+
+fn incomplete(report: &RunReport) -> Value {
+    match &report.end {
+        End::Complete => Value::Null,
+        End::Cancelled => json!({ "cancelled": true }),
+        End::Incomplete { task, message, attempts } => {
+            json!({ "cancelled": false, "task": task.0, "message": message, "attempts": attempts })
+        }
+    }
 }
 
 fn state_word(state: &TaskState) -> &'static str {
@@ -119,7 +146,7 @@ fn origin(state: &TaskState) -> Option<&str> {
     }
 }
 
-fn to_text(report: &RunReport, paint: Paint) -> String {
+pub(super) fn to_text(report: &RunReport, paint: Paint) -> String {
     let mut text = String::new();
     let mut line = |content: &str| writeln!(text, "{content}").expect("writing to a string");
     for key in &report.new_keys {
@@ -161,8 +188,22 @@ fn to_text(report: &RunReport, paint: Paint) -> String {
     }
     rows.push(vec!["folder".to_owned(), report.folder.display().to_string()]);
     line(table(&rows).trim_end());
-    line(&format!("\nnext: bitproof replay {0}    bitproof verify {0}", report.run));
+    match &report.end {
+        End::Complete => line(&format!("\nnext: bitproof replay {0}    bitproof verify {0}", report.run)),
+        End::Cancelled => line("\ninterrupted: nothing acknowledged is lost, and the same command goes on"),
+        End::Incomplete { task, message, attempts } => {
+            line(&format!("\ntask {task} failed, {}: {message}", times(*attempts)));
+            line("  the failure is not its own: the same command goes on from here");
+        }
+    }
     text
+}
+
+fn times(attempts: u32) -> String {
+    match attempts {
+        1 => "tried once".to_owned(),
+        n => format!("tried {n} times"),
+    }
 }
 
 fn stage_row(task: &TaskReport, paint: Paint) -> Vec<String> {

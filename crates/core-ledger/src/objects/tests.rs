@@ -104,7 +104,7 @@ fn a_group_is_read_before_it_is_settled_and_goes_when_it_is_not() {
     assert_eq!(left(), 0, "what is dropped is gone");
     let group = staged();
     assert_eq!(left(), 4);
-    objects.settle(group.into()).unwrap();
+    objects.settle(&group).unwrap();
     assert_eq!(left(), 0);
     for bytes in [b"one".as_slice(), b"two", b""] {
         assert_eq!(objects.get(&ObjectId::of_bytes(bytes)).unwrap(), bytes);
@@ -113,9 +113,9 @@ fn a_group_is_read_before_it_is_settled_and_goes_when_it_is_not() {
             (ObjectId::of_bytes(bytes), bytes.len() as u64)
         );
     }
-    objects.settle(Vec::new()).unwrap();
+    objects.settle([]).unwrap();
     fs::write(objects.path(&ObjectId::of_bytes(b"two")), b"twp").unwrap();
-    assert!(matches!(objects.settle(staged().into()), Err(ObjectError::Damaged { .. })));
+    assert!(matches!(objects.settle(&staged()), Err(ObjectError::Damaged { .. })));
     assert_eq!(left(), 0);
 }
 
@@ -193,7 +193,7 @@ fn a_stop_at_any_operation_of_a_group_leaves_each_object_whole_or_absent() {
     };
     let disks = stopped_everywhere(&there, &group, |objects| {
         let staged: Result<Vec<_>, _> = group.iter().map(|bytes| objects.stage(&mut { *bytes })).collect();
-        objects.settle(staged?)
+        objects.settle(&staged?)
     });
     assert!(disks > 150, "{disks} disks");
 }
@@ -248,7 +248,7 @@ fn a_group_syncs_each_file_and_each_folder_once() {
         (0u32..100).map(|i| objects.stage(&mut i.to_le_bytes().as_slice()).unwrap()).collect();
     let folders = objects.folders(group.iter().map(StagedObject::id)).len() as u64;
     let before = disk.operations();
-    objects.settle(group).unwrap();
+    objects.settle(&group).unwrap();
     // Each file is synced, linked and loses its first name; each folder is made and synced, and the one above is synced.
     assert_eq!(disk.operations() - before, 3 * 100 + 2 * folders + 1);
 }

@@ -121,16 +121,6 @@ fn fused_expm1<V: F64Lanes, const N: usize>(r: V, q: &[f64; N]) -> V {
     square.mul_add(fused_even_odd(r, square, &filled(r, q)), r)
 }
 
-/// `q₀ + x (q₁ + x (q₂ + …))`.
-#[inline(always)]
-fn horner<V: F64Lanes, const N: usize>(x: V, q: &[f64; N]) -> V {
-    let mut value = x.fill(q[N - 1]);
-    for &coefficient in q[..N - 1].iter().rev() {
-        value = value * x + x.fill(coefficient);
-    }
-    value
-}
-
 /// `(2ᵏ, p)` with `eˣ = 2ᵏ (1 + p)` by the polynomial `q`, fused.
 #[inline(always)]
 fn exp_parts<V: F64Lanes, const N: usize>(x: V, q: &[f64; N]) -> (V, V) {

@@ -106,7 +106,8 @@ pub(super) fn expand(
     params: &BTreeMap<String, ParamValue>,
     seed: u64,
 ) -> Result<Vec<String>, PlaceholderError> {
-    let inputs: Vec<&str> = spec.inputs.iter().map(|input| input.name.as_str()).collect();
+    let groups = spec.inputs.iter().filter_map(|input| Some(input.name.split_once('/')?.0));
+    let inputs: Vec<&str> = spec.inputs.iter().map(|input| input.name.as_str()).chain(groups).collect();
     let outputs: Vec<&str> = spec.outputs.iter().map(|output| output.name.as_str()).collect();
     let keys: Vec<&str> = params.keys().map(String::as_str).collect();
     check(&spec.argv, &Names { inputs: &inputs, outputs: &outputs, params: &keys })?;
@@ -115,10 +116,7 @@ pub(super) fn expand(
         for (_, part) in parts(argument).unwrap_or_default() {
             match part {
                 Part::Text(literal) => text.push_str(literal),
-                Part::In(name) => {
-                    let input = spec.inputs.iter().find(|input| input.name == name);
-                    text.push_str(input.map_or("", |input| &input.path));
-                }
+                Part::In(name) => text.push_str(input_path(spec, name).unwrap_or_default()),
                 Part::Out(name) => {
                     let output = spec.outputs.iter().find(|output| output.name == name);
                     text.push_str(output.map_or("", |output| &output.path));
@@ -132,6 +130,17 @@ pub(super) fn expand(
         text
     });
     Ok(expanded.collect())
+}
+
+/// Where an input lies, or for the first part of the names of several the folder that holds them.
+fn input_path<'a>(spec: &'a CommandSpec, name: &str) -> Option<&'a str> {
+    spec.inputs.iter().find_map(|input| {
+        let rest = input.name.strip_prefix(name)?;
+        if rest.is_empty() {
+            return Some(input.path.as_str());
+        }
+        rest.starts_with('/').then(|| input.path.strip_suffix(rest))?
+    })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

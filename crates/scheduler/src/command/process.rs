@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -47,12 +47,41 @@ pub(super) struct Ended {
     pub(super) read_to_end: bool,
 }
 
+/// How many programs run.
+static RUNNING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// Counts a program for as long as it lives.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        *RUNNING.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        *RUNNING.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        RUNNING.1.notify_all();
+    }
+}
+
+/// Waits until no command runs in this process, at most so long. For whoever is about to end it: a command that runs then is
+/// ended with it.
+pub fn wait_for_all(patience: Duration) {
+    let running = RUNNING.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = RUNNING.1.wait_timeout_while(running, patience, |running| *running > 0);
+    drop(waited.unwrap_or_else(PoisonError::into_inner));
+}
+
 /// Runs `command` until it ends by itself, `timeout` is over or `cancel` says so.
 ///
 /// # Errors
 /// When it cannot be started or watched; nothing of it runs then.
 pub(super) fn run(mut command: Command, timeout: Option<Duration>, cancel: &Cancel) -> io::Result<Ended> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let _counted = Counted::new();
     let mut child = command.spawn()?;
     // What it inherits is closed here.
     drop(command);

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use bitproof_core_ledger::files::FileError;
+use bitproof_core_ledger::folder::Folder;
 use bitproof_core_ledger::limits::OBJECT_IN_MEMORY_BYTES;
 use bitproof_core_ledger::objects::{ObjectError, ObjectId, Objects};
 
@@ -22,19 +24,22 @@ impl DataFiles {
         self.paths.insert(id, path);
     }
 
-    /// Hashes a file in constant memory and takes note of it.
+    /// Hashes a file or a folder in constant memory and takes note of it.
     ///
     /// # Errors
     /// What the system says.
     pub fn add(&mut self, path: &Path) -> io::Result<ObjectId> {
-        let (id, _) = ObjectId::of_reader(&mut File::open(path)?)?;
+        let (id, _) = match path.is_dir() {
+            true => Folder::open(path)?.digest(NonZeroUsize::MIN)?,
+            false => ObjectId::of_reader(&mut File::open(path)?)?,
+        };
         self.insert(id, path.to_owned());
         Ok(id)
     }
 
-    /// Whether a file of this content is known.
-    pub fn contains(&self, id: &ObjectId) -> bool {
-        self.paths.contains_key(id)
+    /// Where something of this content lies, if that is known.
+    pub fn path(&self, id: &ObjectId) -> Option<&Path> {
+        self.paths.get(id).map(PathBuf::as_path)
     }
 
     /// The content of an object, or of the file that is known for it when the store does not have it.
@@ -64,8 +69,14 @@ impl DataFiles {
     /// [`ObjectError`] when it cannot be read or kept, or has another content by now.
     pub fn keep(&self, id: &ObjectId, objects: &Objects) -> Result<(), ObjectError> {
         let Some(path) = self.paths.get(id) else { return Err(ObjectError::Missing { id: *id }) };
-        let mut file = File::open(path).map_err(FileError::at("read", path))?;
-        match objects.put_reader(id, &mut file) {
+        let kept = if path.is_dir() {
+            let folder = Folder::open(path).map_err(|e| FileError::at("read", path)(e.into()))?;
+            objects.put_reader(id, &mut folder.reader())
+        } else {
+            let mut file = File::open(path).map_err(FileError::at("read", path))?;
+            objects.put_reader(id, &mut file)
+        };
+        match kept {
             Err(ObjectError::NotThat { id, got, .. }) => Err(changed(path, &id, &got).into()),
             kept => kept,
         }

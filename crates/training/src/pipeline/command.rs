@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bitproof_core_ledger::inventory::is_plain_relative;
+use bitproof_scheduler::command::placeholders::{self, Names};
 use bitproof_scheduler::command::{CommandInput, CommandOutput, Isolation, ReplayMode};
 use bitproof_scheduler::ParamValue;
 
@@ -99,8 +100,24 @@ impl CommandTable {
             let message = format!("{a:?} and {b:?} lie in each other");
             return Err(r.error(&self.argv[0].1, message, "give each input and output a path of its own"));
         }
-        let _ = (r, inputs, &self.argv); // MERGE-H1
+        self.check_placeholders(r, &params, inputs)?;
         Ok(params)
+    }
+
+    fn check_placeholders(
+        &self,
+        r: Reporter<'_>,
+        params: &CommandParams,
+        inputs: &[&CommandInput],
+    ) -> Result<(), PipelineError> {
+        let inputs: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+        let outputs: Vec<&str> = params.outputs.iter().map(|output| output.name.as_str()).collect();
+        let keys: Vec<&str> = params.with.keys().map(String::as_str).collect();
+        let names = Names { inputs: &inputs, outputs: &outputs, params: &keys };
+        placeholders::check(&params.argv, &names).map_err(|error| {
+            let (text, place) = &self.argv[error.argument];
+            r.error(place, format!("in {text:?}, {}", error.problem), error.problem.hint())
+        })
     }
 }
 
@@ -249,4 +266,34 @@ fn duration(r: Reporter<'_>, node: &Node) -> Result<u64, PipelineError> {
         let hint = "write a whole number with ms, s, min, h or d, like \"6h\"";
         r.error(&node.place, format!("timeout cannot be {text:?}"), hint)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::pipeline::parse;
+
+    #[test]
+    fn a_placeholder_that_means_nothing_is_an_error_at_its_argument() {
+        let pipeline = |argument: &str| {
+            format!(
+                "[pipeline]\nname = \"p\"\n[data.rows]\npath = \"rows.csv\"\n[[stage]]\nname = \"fit\"\n\
+                 command = [\n  \"fit\",\n  \"{argument}\",\n]\ninputs = {{ rows = \"data:rows\" }}\n\
+                 outputs = {{ model = \"m\" }}\nwith = {{ rate = 0.5 }}\n"
+            )
+        };
+        let good = pipeline("{in:rows} {out:model} {with:rate} {seed} {threads} {{}}");
+        parse("x.toml", good.as_bytes()).unwrap();
+        let cases = [
+            ("--in={in:row}", "there is no input \"row\"", "did you mean \"rows\"?"),
+            ("{out:rows}", "there is no output \"rows\"", "did you mean \"model\"?"),
+            ("{with:rat}", "there is no parameter \"rat\"", "did you mean \"rate\"?"),
+            ("{see}", "{see} is not a placeholder", "did you mean {seed}?"),
+            ("a}", "} has no {", "is written twice"),
+        ];
+        for (argument, problem, hint) in cases {
+            let message = parse("x.toml", pipeline(argument).as_bytes()).unwrap_err().to_string();
+            assert!(message.starts_with("x.toml:9:3: "), "{message}");
+            assert!(message.contains(problem) && message.contains(hint), "{message}");
+        }
+    }
 }

@@ -36,7 +36,7 @@ pub(super) struct Family<'a> {
 #[derive(Debug)]
 pub(super) enum FamilyCode {
     Native(&'static str, &'static [&'static str]),
-    Command(CommandTable),
+    Command(Box<CommandTable>),
 }
 
 /// An input as it is written.
@@ -80,7 +80,7 @@ impl<'a> Family<'a> {
                 let message = format!("stage {name:?} has both `uses` and `command`");
                 return Err(r.error(&command.place, message, "keep one of them"));
             }
-            (_, Some(_)) => FamilyCode::Command(command::read(&keys)?),
+            (_, Some(_)) => FamilyCode::Command(Box::new(command::read(&keys)?)),
             (_, None) => {
                 let uses = keys.required("uses")?;
                 let kind = r.text(uses, "uses")?;

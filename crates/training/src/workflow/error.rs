@@ -11,9 +11,10 @@ use bitproof_core_ledger::note::NoteError;
 use bitproof_core_ledger::objects::ObjectError;
 use bitproof_core_ledger::signed_log::SignedLogError;
 use bitproof_core_ledger::store::StoreError;
+use bitproof_scheduler::command::Unmet;
 use bitproof_scheduler::dispatch::DispatchError;
 use bitproof_scheduler::ledger::LedgerError;
-use bitproof_scheduler::{PlanError, TaskId};
+use bitproof_scheduler::PlanError;
 
 use crate::data::DataError;
 use crate::judge::JudgeError;
@@ -101,6 +102,16 @@ pub enum WorkflowError {
         /// What to do.
         hint: String,
     },
+    /// A command's isolation is not to be had here.
+    #[error("{place}: stage {stage:?}: {unmet}")]
+    Isolation {
+        /// Where the stage stands.
+        place: String,
+        /// Its name.
+        stage: String,
+        /// What is missing.
+        unmet: Unmet,
+    },
     /// The tasks cannot be planned.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -119,19 +130,6 @@ pub enum WorkflowError {
     /// The execution stopped.
     #[error(transparent)]
     Dispatch(#[from] DispatchError),
-    /// A task met, on every attempt, a failure that is not its own. The same call goes on from there.
-    #[error("task {task}: {message}{}", if *attempts > 1 { format!(" (after {attempts} attempts)") } else { String::new() })]
-    Incomplete {
-        /// The task.
-        task: TaskId,
-        /// What went wrong the last time.
-        message: String,
-        /// How often it was tried.
-        attempts: u32,
-    },
-    /// Somebody asked to stop. The same call goes on from there.
-    #[error("the run was stopped before its end")]
-    Cancelled,
     /// An object failed.
     #[error(transparent)]
     Object(#[from] ObjectError),
@@ -159,6 +157,7 @@ impl WorkflowError {
             | Self::Data { .. }
             | Self::UnknownName { .. }
             | Self::Local { .. }
+            | Self::Isolation { .. }
             | Self::Stage { .. }
             | Self::Plan(_)
             | Self::Judge(JudgeError::Budget { .. }) => FailureKind::Usage,
@@ -187,8 +186,6 @@ impl WorkflowError {
             Self::Dispatch(DispatchError::Misfit(_) | DispatchError::Divergence { .. }) => FailureKind::No,
             Self::Dispatch(_)
             | Self::Ledger(LedgerError::Log(LogError::File(_)))
-            | Self::Incomplete { .. }
-            | Self::Cancelled
             | Self::File(_)
             | Self::Note(_)
             | Self::Inventory(InventoryError::File(_) | InventoryError::TooMany { .. })

@@ -1,10 +1,14 @@
 //! Everything that is checked before anything is written.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::objects::{ObjectId, Objects};
-use bitproof_scheduler::command::CommandSpec;
+use bitproof_scheduler::command::{reach, CommandSpec};
+use bitproof_scheduler::stat_cache::StatCache;
 use bitproof_scheduler::{self as scheduler, Code, InputSource, Plan, PlanSpec, TaskId, TaskSpec};
 
 mod code;
@@ -43,8 +47,8 @@ pub struct RunRequest {
     pub threads: usize,
     /// Whether results may be taken from the cache.
     pub read_cache: bool,
-    /// Whether a file that seems unchanged is hashed all the same.
-    pub paranoid: bool,
+    /// Where it is kept which files were hashed, so that unchanged ones are not hashed again; `None` hashes every file.
+    pub stat_cache: Option<PathBuf>,
     /// What the run is named, instead of the pipeline's name.
     pub name: Option<String>,
 }
@@ -63,7 +67,7 @@ impl RunRequest {
             workers: 1,
             threads: 1,
             read_cache: true,
-            paranoid: false,
+            stat_cache: None,
             name: None,
         }
     }
@@ -79,6 +83,7 @@ pub struct Prepared {
     data: DataFiles,
     tools: BTreeMap<String, PathBuf>,
     kept: Vec<ObjectId>,
+    hashed: Arc<StatCache>,
 }
 
 impl Prepared {
@@ -90,6 +95,13 @@ impl Prepared {
     /// Where every tool lies.
     pub fn tools(&self) -> &BTreeMap<String, PathBuf> {
         &self.tools
+    }
+
+    /// Keeps which files were hashed, for the next time.
+    pub(super) fn remember_files(&self) {
+        if let Err(error) = self.hashed.save() {
+            tracing::warn!(%error, "which files were hashed could not be kept; the run goes on without");
+        }
     }
 
     pub(super) fn keep_data(&self, objects: &Objects) -> Result<(), WorkflowError> {
@@ -125,7 +137,12 @@ pub fn prepare_pipeline(request: &RunRequest, mut pipeline: Pipeline) -> Result<
     let folder = request.pipeline_path.parent().unwrap_or(Path::new(""));
     let local = Local::read(folder)?;
     only_needed(&mut pipeline, request)?;
-    let mut sources = Sources::new(folder, &pipeline, &local, request)?;
+    check_isolation(&pipeline)?;
+    let hashed = Arc::new(match &request.stat_cache {
+        Some(path) => StatCache::open(&Files::on_disk(), path, threads(request)),
+        None => StatCache::disabled(threads(request)),
+    });
+    let mut sources = Sources::new(folder, &pipeline, &local, request, &hashed)?;
     let data = sources.data(&check_datasets)?;
     let tools = sources.tools()?;
     let tasks = pipeline.stages.iter().map(|stage| {
@@ -136,7 +153,7 @@ pub fn prepare_pipeline(request: &RunRequest, mut pipeline: Pipeline) -> Result<
         Ok(task(stage, code))
     });
     let tasks = tasks.collect::<Result<Vec<_>, WorkflowError>>()?;
-    let Sources { files, kept, .. } = sources;
+    let (files, kept) = sources.into_found();
     let plan = Plan::new(PlanSpec {
         pipeline: pipeline.name.clone(),
         seed: pipeline.seed,
@@ -150,7 +167,45 @@ pub fn prepare_pipeline(request: &RunRequest, mut pipeline: Pipeline) -> Result<
         tasks,
         policy: policy_of(&pipeline),
     })?;
-    Ok(Prepared { pipeline, plan, data: files, tools, kept: kept.into_iter().collect() })
+    Ok(Prepared { pipeline, plan, data: files, tools, kept, hashed })
+}
+
+/// How many threads hash.
+pub(super) fn threads(request: &RunRequest) -> NonZeroUsize {
+    NonZeroUsize::new(request.threads).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// What the commands demand must be to be had here.
+fn check_isolation(pipeline: &Pipeline) -> Result<(), WorkflowError> {
+    for stage in &pipeline.stages {
+        let Params::Command(command) = &stage.params else { continue };
+        if let Err(unmet) = reach(command.isolation) {
+            return Err(WorkflowError::Isolation {
+                place: pipeline::show_place(&pipeline.source, &stage.place),
+                stage: stage.name.clone(),
+                unmet,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Where the tools of the project in `folder` lie, as its `bitproof.toml` and `bitproof.local.toml` say; those that are not there are
+/// left out, and so is a pipeline file that cannot be read.
+///
+/// # Errors
+/// [`WorkflowError::Local`].
+pub fn project_tools(folder: &Path) -> Result<BTreeMap<String, PathBuf>, WorkflowError> {
+    let local = Local::read(folder)?;
+    let text = std::fs::read(folder.join("bitproof.toml")).unwrap_or_default();
+    let pipeline = pipeline::parse("bitproof.toml", &text).ok();
+    let declared = pipeline.into_iter().flat_map(|pipeline| pipeline.tools);
+    let declared = declared.map(|(name, tool)| (name, folder.join(tool.path)));
+    let all: BTreeMap<String, PathBuf> = declared.chain(local.tools).collect();
+    let there = |(name, path): (String, PathBuf)| {
+        std::path::absolute(path).ok().filter(|path| path.exists()).map(|path| (name, path))
+    };
+    Ok(all.into_iter().filter_map(there).collect())
 }
 
 /// Takes away what the wanted stage does not need, and what judges that.

@@ -7,12 +7,13 @@ use bitproof_core_ledger::chain::ChainHead;
 use bitproof_core_ledger::digest::{Digest, ResultKind};
 use bitproof_core_ledger::note::TreeHead;
 use bitproof_experiment_graph::{GateOutcome, MetricSet};
-use bitproof_scheduler::dispatch::Execution;
+use bitproof_scheduler::dispatch::{End, Execution};
 use bitproof_scheduler::ledger::{ledger_root, result_root, Outcome};
 use bitproof_scheduler::PlanDigest;
 use bitproof_telemetry::{BudgetOutcome, Record};
 
 use crate::judge::{JudgedBudget, JudgedGate};
+use crate::observed::ObservedTask;
 use crate::run_folder::RunFolder;
 
 /// How a run ended.
@@ -22,14 +23,17 @@ pub enum RunStatus {
     Passed,
     /// A task, a gate or a budget failed.
     Failed,
+    /// It stopped before its end, and can be taken up again.
+    Incomplete,
 }
 
 impl RunStatus {
-    /// `passed` or `failed`.
+    /// `passed`, `failed` or `incomplete`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Passed => "passed",
             Self::Failed => "failed",
+            Self::Incomplete => "incomplete",
         }
     }
 }
@@ -41,7 +45,7 @@ pub enum TaskState {
     Executed,
     /// Its result was taken from the run of that name.
     Cached(String),
-    /// It failed by itself, with this message where it failed just now.
+    /// It failed by itself, with this message where it is known.
     Failed(Option<String>),
     /// That task failed before it.
     Skipped(String),
@@ -64,7 +68,7 @@ pub struct TaskReport {
     pub memory_delta_bytes: Option<i64>,
 }
 
-/// A finished run.
+/// A run, as far as it came.
 #[derive(Debug, Clone)]
 pub struct RunReport {
     /// Its name.
@@ -73,6 +77,8 @@ pub struct RunReport {
     pub uid: String,
     /// How it ended.
     pub status: RunStatus,
+    /// Why its execution ended.
+    pub end: End,
     /// The head of its ledger.
     pub ledger_root: ChainHead,
     /// The digest of its outcome.
@@ -115,24 +121,23 @@ impl RunReport {
         gates: Vec<JudgedGate>,
         budgets: Vec<JudgedBudget>,
         records: &[Record],
-        cached_from: &BTreeMap<String, String>,
+        observed: &BTreeMap<String, ObservedTask>,
     ) -> Self {
         let measured = |task: &str, name: &str| {
             let of_task = |r: &&Record| r.name == name && r.tags.get("task").is_some_and(|t| t == task);
             records.iter().find(of_task).map(|r| r.value)
         };
-        let failure =
-            |task: &str| execution.failures.iter().find(|(id, _)| id.0 == task).map(|(_, why)| why.clone());
         let tasks: Vec<TaskReport> = execution
             .entries
             .iter()
             .map(|entry| {
                 let task = entry.task.0.clone();
+                let seen = observed.get(&task);
                 let state = match &entry.outcome {
-                    Outcome::Done { .. } => cached_from
-                        .get(&task)
-                        .map_or(TaskState::Executed, |run| TaskState::Cached(run.clone())),
-                    Outcome::Failed { .. } => TaskState::Failed(failure(&task)),
+                    Outcome::Done { .. } => seen
+                        .and_then(|seen| seen.cached_from.clone())
+                        .map_or(TaskState::Executed, TaskState::Cached),
+                    Outcome::Failed { .. } => TaskState::Failed(seen.and_then(|seen| seen.failure.clone())),
                     Outcome::Skipped { cause } => TaskState::Skipped(cause.to_string()),
                 };
                 TaskReport {
@@ -153,7 +158,12 @@ impl RunReport {
         Self {
             run: folder.name.clone(),
             uid: folder.uid_hex(),
-            status: if ended_well && judged_well { RunStatus::Passed } else { RunStatus::Failed },
+            status: match (&execution.end, ended_well && judged_well) {
+                (End::Complete, true) => RunStatus::Passed,
+                (End::Complete, false) => RunStatus::Failed,
+                _ => RunStatus::Incomplete,
+            },
+            end: execution.end.clone(),
             ledger_root: ledger_root(&folder.plan, &execution.entries),
             result_root: result_root(&execution.entries),
             plan_digest: folder.plan.digest(),

@@ -1,171 +1,212 @@
-//! The runner of native stages: looks in the cache, measures, executes, keeps outputs.
+//! The runner of a run: looks in the cache, executes, measures, keeps outputs and makes them durable in groups.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use bitproof_core_ledger::digest::Digest;
+use bitproof_core_ledger::digest::{Digest, ToolsKind};
+use bitproof_core_ledger::files::FileError;
+use bitproof_core_ledger::folder::Folder;
 use bitproof_core_ledger::inventory::Inventory;
-use bitproof_core_ledger::objects::{ObjectId, Objects};
+use bitproof_core_ledger::objects::{ObjectError, ObjectId, Objects, StagedObject};
 use bitproof_core_ledger::Store;
-use bitproof_kernels::with_threads;
 use bitproof_scheduler::cache::{Cache, CachedAction};
-use bitproof_scheduler::dispatch::{Outputs, Runner, TaskError};
-use bitproof_scheduler::ledger::{Entry, Failure, LedgerView, Outcome};
-use bitproof_scheduler::{ActionDigest, PlannedTask};
-use bitproof_telemetry::{write_jsonl, Collector};
+use bitproof_scheduler::command::{self, CommandSpec};
+use bitproof_scheduler::dispatch::{Outputs, Runner, SettleError, Settled, TaskError};
+use bitproof_scheduler::ledger::{Entry, LedgerView, Outcome};
+use bitproof_scheduler::{ActionDigest, Cancel, PlannedTask};
+use bitproof_telemetry::{write_jsonl, Collector, Record};
 
-use super::{RunRequest, WorkflowError};
-use crate::data::DataFiles;
-use crate::run_folder::{RunFolder, RunIndex, MAX_TELEMETRY_BYTES};
-use crate::stages::{self, StageError};
+use super::execute::{Contents, Executor, Output};
+use super::{Prepared, RunRequest, WorkflowError};
+use crate::observed::{self, ObservedCommand, ObservedTask};
+use crate::run_folder::{RunFolder, RunIndex, OBSERVED, TELEMETRY};
 
-/// A sealed run whose ledger and inventory are those that the log names.
+/// A sealed run whose ledger is the one that the log names, with what was measured of it.
 struct Origin {
-    folder: RunFolder,
     ledger: LedgerView,
-    inventory: Inventory,
+    measured: BTreeMap<String, Vec<Record>>,
 }
 
 impl Origin {
-    fn read(store: &Store, index: &RunIndex, name: &str) -> Option<Arc<Self>> {
+    fn read(store: &Store, index: &RunIndex, name: &str) -> Option<Self> {
         let row = index.rows.iter().find(|row| row.run == name)?;
         let folder = RunFolder::open_recorded(store, row).ok()?;
         let ledger = folder.sealed_ledger(row).ok()?;
         let inventory = folder.sealed_inventory(row).ok()?;
-        Some(Arc::new(Self { folder, ledger, inventory }))
+        let measured = folder.measured(|path, bytes| is_listed(&inventory, path, bytes)).ok()?;
+        Some(Self { ledger, measured })
     }
 }
+
+/// Whether a file of the evidence is the one that was sealed.
+fn is_listed(inventory: &Inventory, path: &str, bytes: &[u8]) -> bool {
+    let entries = inventory.entries();
+    let at = entries.binary_search_by(|entry| entry.path.as_str().cmp(path));
+    at.is_ok_and(|at| entries[at].digest == Digest::of_bytes(bytes))
+}
+
+/// What is known of a task besides its entry, until its group is committed.
+#[derive(Default)]
+struct Notes {
+    measured: Vec<Record>,
+    observed: ObservedTask,
+    /// What the cache is told when the group is durable.
+    executed: Option<(ActionDigest, Option<Digest<ToolsKind>>)>,
+}
+
+/// A program and the names of the tools that it runs with.
+type Toolset = (String, Vec<String>);
 
 pub(super) struct Worker<'a> {
     store: &'a Store,
     objects: Objects,
     folder: &'a RunFolder,
+    prepared: &'a Prepared,
+    request: &'a RunRequest,
     cache: Option<Cache>,
     collector: &'a Collector,
-    data: &'a DataFiles,
-    read_cache: bool,
-    threads: usize,
-    cached_from: Mutex<BTreeMap<String, String>>,
+    cancel: &'a Cancel,
     index: RunIndex,
+    scratch: PathBuf,
+    /// What was made and is read from where it was staged. It stays there when it is settled: a task may be about to open it.
+    staged: Mutex<BTreeMap<ObjectId, Arc<StagedObject>>>,
+    notes: Mutex<BTreeMap<String, Notes>>,
+    /// What was observed of every task, also by an interrupted process.
+    observed: Mutex<BTreeMap<String, ObservedTask>>,
     origins: Mutex<BTreeMap<String, Option<Arc<Origin>>>>,
+    /// What each program is with its tools: those are hashed once.
+    tools: Mutex<BTreeMap<Toolset, Digest<ToolsKind>>>,
 }
 
 impl<'a> Worker<'a> {
+    #[expect(clippy::too_many_arguments, reason = "each is another part of the run's surroundings")]
     pub(super) fn new(
         store: &'a Store,
         index: RunIndex,
         folder: &'a RunFolder,
+        prepared: &'a Prepared,
+        request: &'a RunRequest,
         cache: Option<Cache>,
         collector: &'a Collector,
-        data: &'a DataFiles,
-        request: &RunRequest,
+        cancel: &'a Cancel,
     ) -> Self {
         Self {
             store,
             objects: store.objects(),
             folder,
+            prepared,
+            request,
             cache,
             collector,
-            data,
-            read_cache: request.read_cache,
-            threads: request.threads,
-            cached_from: Mutex::default(),
+            cancel,
             index,
+            scratch: store.staging(),
+            staged: Mutex::default(),
+            notes: Mutex::default(),
+            observed: Mutex::default(),
             origins: Mutex::default(),
+            tools: Mutex::default(),
         }
     }
 
-    /// For each task that another run executed, that run.
-    pub(super) fn cached_from(&self) -> BTreeMap<String, String> {
-        self.cached_from.lock().expect("no thread panics while it holds the map").clone()
+    /// What was observed of every task.
+    pub(super) fn into_observed(self) -> BTreeMap<String, ObservedTask> {
+        self.observed.into_inner().expect("no thread panics while it holds the map")
     }
 
     /// Takes note of what an interrupted process committed: its outputs must still be there.
     pub(super) fn adopt_committed(&self, committed: &[Entry]) -> Result<(), WorkflowError> {
+        let mut known = observed::read(self.store.files(), &self.folder.path(OBSERVED))?;
         for entry in committed {
-            let Outcome::Done { outputs } = &entry.outcome else { continue };
-            for (_, id) in outputs {
-                self.objects.verify(id)?;
+            if let Outcome::Done { outputs } = &entry.outcome {
+                for (_, id) in outputs {
+                    self.objects.verify(id)?;
+                }
             }
-            let known =
-                self.cache.as_ref().zip(entry.action).and_then(|(cache, action)| cache.lookup(&action));
-            if let Some(known) = known.filter(|known| known.origin != self.folder.name) {
-                self.note_origin(&entry.task.0, &known.origin);
+            if let Some(observed) = known.remove(&entry.task.0) {
+                lock(&self.observed).insert(entry.task.0.clone(), observed);
             }
         }
         Ok(())
     }
 
-    fn note_origin(&self, task: &str, origin: &str) {
-        let mut map = self.cached_from.lock().expect("no thread panics while it holds the map");
-        map.insert(task.to_owned(), origin.to_owned());
-    }
-
-    /// A hit is one only if the run that it names was sealed with this action and these outputs, and if every output, and
-    /// what was measured when they were made, is there and whole.
-    fn lookup_cache(&self, task: &str, action: &ActionDigest) -> Option<Outputs> {
-        let known = self.cache.as_ref().filter(|_| self.read_cache)?.lookup(action)?;
+    /// A hit is one only if the run that it names was sealed with this action and these outputs, if every output is there and
+    /// whole, and if what was measured when they were made is what was sealed.
+    fn lookup_cache(
+        &self,
+        task: PlannedTask<'_>,
+        action: &ActionDigest,
+        tools: Option<Digest<ToolsKind>>,
+    ) -> Option<Outputs> {
+        let id = &task.spec.id.0;
+        let forced = self.request.forced.contains(id) || self.request.forced.contains(&task.spec.stage);
+        let cache = self.cache.as_ref().filter(|_| self.request.read_cache && !forced)?;
+        let known = cache.lookup(action, tools)?;
         let origin = self.origin(&known.origin)?;
         let entry = origin.ledger.entries.iter().find(|e| e.action == Some(*action))?;
         if !matches!(&entry.outcome, Outcome::Done { outputs } if *outputs == known.outputs) {
             return None;
         }
+        let measured = origin.measured.get(&entry.task.0)?.clone();
         known.outputs.iter().try_for_each(|(_, id)| self.objects.verify(id).map(drop)).ok()?;
-        let from = RunFolder::telemetry_path(&entry.task.0);
-        let listed = format!("runs/{}/{from}", known.origin);
-        let listed = origin.inventory.entries().iter().find(|e| e.path == listed)?;
-        let measured =
-            self.store.files().read_bounded(&origin.folder.path(&from), MAX_TELEMETRY_BYTES).ok()?;
-        if Digest::of_bytes(&measured) != listed.digest {
-            return None;
-        }
-        let here = self.folder.path(&RunFolder::telemetry_path(task));
-        self.store.files().replace(&self.store.staging(), &here, &measured).ok()?;
-        self.note_origin(task, &known.origin);
+        let observed = ObservedTask { cached_from: Some(known.origin), ..self.of_task(id) };
+        lock(&self.notes).insert(id.clone(), Notes { measured, observed, executed: None });
         Some(known.outputs.into_iter().collect())
+    }
+
+    fn of_task(&self, task: &str) -> ObservedTask {
+        ObservedTask { task: task.to_owned(), ..ObservedTask::default() }
     }
 
     /// A sealed run from which results may be taken, read once.
     fn origin(&self, name: &str) -> Option<Arc<Origin>> {
-        let mut origins = self.origins.lock().expect("no thread panics while it holds the origins");
-        origins.entry(name.to_owned()).or_insert_with(|| Origin::read(self.store, &self.index, name)).clone()
+        let mut origins = lock(&self.origins);
+        let read = || Origin::read(self.store, &self.index, name).map(Arc::new);
+        origins.entry(name.to_owned()).or_insert_with(read).clone()
     }
 
-    fn input(&self, id: &ObjectId) -> Result<Vec<u8>, TaskError> {
-        self.data.content(id, &self.objects).map_err(infrastructure)
-    }
-
-    fn execute(&self, task: PlannedTask<'_>, inputs: &[ObjectId]) -> Result<Outputs, TaskError> {
-        let inputs = inputs.iter().map(|id| self.input(id)).collect::<Result<Vec<_>, _>>()?;
-        let seed = self.folder.plan.spec().seed;
-        let made = execute_task(task, seed, self.threads, &inputs)?;
-        made.into_iter()
-            .map(|(name, bytes)| Ok((name, self.objects.put(&bytes).map_err(infrastructure)?)))
-            .collect()
-    }
-
-    /// Keeps what was measured with the run, then what is known of the action with the cache.
-    fn keep_measurements(
-        &self,
-        task: PlannedTask<'_>,
-        action: &ActionDigest,
-        outputs: &Outputs,
-    ) -> Result<(), TaskError> {
-        let id = &task.spec.id.0;
-        let mut measured = Vec::new();
-        write_jsonl(&self.collector.take("task", id), &mut measured).map_err(infrastructure)?;
-        let path = self.folder.path(&RunFolder::telemetry_path(id));
-        self.store.files().replace(&self.store.staging(), &path, &measured).map_err(infrastructure)?;
-        let Some(cache) = &self.cache else { return Ok(()) };
-        let entry = CachedAction {
-            action: *action,
-            outputs: outputs.iter().map(|(name, id)| (name.clone(), *id)).collect(),
-            origin: self.folder.name.clone(),
-        };
-        if let Err(error) = cache.store(&entry) {
-            tracing::warn!(%error, "the cache could not be written; the run goes on without it");
+    /// What the tools of a command are on this machine: part of what its result is known by.
+    fn tools(&self, executor: &Executor<'_>, spec: &CommandSpec) -> Result<Digest<ToolsKind>, TaskError> {
+        let key = (spec.argv[0].clone(), spec.tools.keys().cloned().collect::<Vec<_>>());
+        if let Some(known) = lock(&self.tools).get(&key) {
+            return Ok(*known);
         }
-        Ok(())
+        let seen = command::observe(&executor.tools(spec)?, &spec.argv[0]).map_err(infrastructure)?;
+        lock(&self.tools).insert(key, seen.digest);
+        Ok(seen.digest)
+    }
+
+    fn stage(&self, output: &Output) -> Result<ObjectId, TaskError> {
+        let staged = match output {
+            Output::Bytes(bytes) => self.objects.stage(&mut bytes.as_slice()),
+            Output::File(path) => {
+                let file = File::open(path).map_err(FileError::at("read", path)).map_err(infrastructure)?;
+                self.objects.stage(&mut &file)
+            }
+            Output::Folder(path) => {
+                let folder = Folder::open(path).map_err(refused)?;
+                self.objects.stage(&mut folder.reader())
+            }
+        };
+        let staged = staged.map_err(infrastructure)?;
+        let id = *staged.id();
+        lock(&self.staged).entry(id).or_insert_with(|| Arc::new(staged));
+        Ok(id)
+    }
+}
+
+impl Contents for Worker<'_> {
+    fn locate(&self, id: &ObjectId) -> Result<PathBuf, ObjectError> {
+        if let Some(staged) = lock(&self.staged).get(id) {
+            return Ok(staged.path().to_owned());
+        }
+        if self.objects.contains(id) {
+            return Ok(self.objects.path(id));
+        }
+        let supplied = self.prepared.data_files().path(id);
+        supplied.map(ToOwned::to_owned).ok_or(ObjectError::Missing { id: *id })
     }
 }
 
@@ -176,47 +217,111 @@ impl Runner for Worker<'_> {
         action: &ActionDigest,
         inputs: &[ObjectId],
     ) -> Result<Outputs, TaskError> {
-        if let Some(outputs) = self.lookup_cache(&task.spec.id.0, action) {
+        let id = &task.spec.id.0;
+        let executor = Executor {
+            plan: &self.folder.plan,
+            threads: self.request.threads,
+            tools: self.prepared.tools(),
+            scratch: &self.scratch,
+            cancel: self.cancel,
+            contents: self,
+        };
+        let tools = task.spec.code.command().map(|spec| self.tools(&executor, spec)).transpose()?;
+        if let Some(outputs) = self.lookup_cache(task, action, tools) {
             tracing::info!(task = %task.spec.id, "taken from the cache");
             return Ok(outputs);
         }
-        let outputs = self.execute(task, inputs)?;
-        self.keep_measurements(task, action, &outputs)?;
+        let paths = || {
+            let names = task.spec.code.command().into_iter().flat_map(|spec| spec.tools.keys());
+            let at = |name: &String| Some((name.clone(), self.prepared.tools().get(name)?.clone()));
+            names.filter_map(at).collect()
+        };
+        // Of another attempt nothing is kept.
+        self.collector.take("task", id);
+        let executed = executor.execute(task, inputs);
+        let measured = self.collector.take("task", id);
+        let mut observed = self.of_task(id);
+        let executed = match executed {
+            Ok(executed) => executed,
+            Err(failed) => {
+                observed.command = failed.observed.map(|seen| ObservedCommand::of(&seen, tools, paths()));
+                observed.failure = Some(failed.error.to_string());
+                lock(&self.notes).insert(id.clone(), Notes { measured, observed, executed: None });
+                return Err(failed.error);
+            }
+        };
+        observed.command = executed.observed.as_ref().map(|seen| ObservedCommand::of(seen, tools, paths()));
+        let outputs = executed.outputs.iter().map(|(name, output)| Ok((name.clone(), self.stage(output)?)));
+        let outputs = outputs.collect::<Result<Outputs, TaskError>>()?;
+        let executed = Some((*action, tools));
+        lock(&self.notes).insert(id.clone(), Notes { measured, observed, executed });
         Ok(outputs)
+    }
+
+    /// Outputs, measurements and observations of the group become durable together.
+    fn settle(&self, group: &[Settled<'_>]) -> Result<(), SettleError> {
+        let made: BTreeSet<ObjectId> = group.iter().flat_map(|settled| outputs_of(settled.entry)).collect();
+        let staged: Vec<Arc<StagedObject>> = {
+            let staged = lock(&self.staged);
+            made.iter().filter_map(|id| staged.get(id).cloned()).collect()
+        };
+        self.objects.settle(staged.iter().map(Arc::as_ref)).map_err(SettleError::new)?;
+        let mut measured = Vec::new();
+        let mut observed = Vec::new();
+        let mut cached = Vec::new();
+        for settled in group {
+            let id = &settled.task.spec.id.0;
+            let notes = lock(&self.notes).remove(id).unwrap_or_default();
+            write_jsonl(&notes.measured, &mut measured).map_err(SettleError::new)?;
+            let outputs = |entry: &Entry| match &entry.outcome {
+                Outcome::Done { outputs } => outputs.clone(),
+                _ => Vec::new(),
+            };
+            cached.extend(notes.executed.map(|(action, tools)| CachedAction {
+                action,
+                tools,
+                outputs: outputs(settled.entry),
+                origin: self.folder.name.clone(),
+            }));
+            let says = &notes.observed;
+            if says.cached_from.is_some() || says.failure.is_some() || says.command.is_some() {
+                observed.push(notes.observed);
+            }
+        }
+        let name = observed::file_name(group.first().map_or(0, |settled| settled.task.sequence));
+        let files = self.store.files();
+        for (folder, bytes) in [(TELEMETRY, &measured), (OBSERVED, &observed::encode(&observed))] {
+            if !bytes.is_empty() {
+                let path = self.folder.path(folder).join(&name);
+                files.replace(&self.store.staging(), &path, bytes).map_err(SettleError::new)?;
+            }
+        }
+        lock(&self.observed).extend(observed.into_iter().map(|task| (task.task.clone(), task)));
+        if let Some(cache) = &self.cache {
+            if let Err(error) = cached.iter().try_for_each(|entry| cache.store(entry)) {
+                tracing::warn!(%error, "the cache could not be written; the run goes on without it");
+            }
+        }
+        Ok(())
     }
 }
 
-/// Executes a native stage inside its telemetry span, on as many threads as it may have.
-///
-/// # Errors
-/// [`TaskError::Failed`] when the stage fails by itself.
-pub fn execute_task(
-    task: PlannedTask<'_>,
-    seed: u64,
-    threads: usize,
-    inputs: &[Vec<u8>],
-) -> Result<BTreeMap<String, Vec<u8>>, TaskError> {
-    // The pool's threads know neither this thread's subscriber nor its span.
-    let subscriber = tracing::dispatcher::get_default(Clone::clone);
-    let outcome = with_threads(threads, || {
-        tracing::dispatcher::with_default(&subscriber, || {
-            let span = tracing::info_span!(
-                target: bitproof_telemetry::STAGE,
-                "stage",
-                task = task.spec.id.0.as_str(),
-                stage = task.spec.stage.as_str(),
-                lane = task.slot.lane,
-                tick = task.slot.tick,
-            );
-            span.in_scope(|| stages::execute(task.spec, seed, inputs))
-        })
-    });
-    outcome.map_err(|error| match error {
-        StageError::UnknownCode { .. } => TaskError::Infrastructure { message: error.to_string() },
-        _ => TaskError::Failed { how: Failure::Refused, message: error.to_string() },
-    })
+fn outputs_of(entry: &Entry) -> impl Iterator<Item = ObjectId> + '_ {
+    let outputs = match &entry.outcome {
+        Outcome::Done { outputs } => outputs.as_slice(),
+        _ => &[],
+    };
+    outputs.iter().map(|(_, id)| *id)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no thread panics while it holds what the workers share")
 }
 
 fn infrastructure(error: impl std::fmt::Display) -> TaskError {
     TaskError::Infrastructure { message: error.to_string() }
+}
+
+fn refused(error: impl std::fmt::Display) -> TaskError {
+    TaskError::Failed { how: bitproof_scheduler::ledger::Failure::Refused, message: error.to_string() }
 }

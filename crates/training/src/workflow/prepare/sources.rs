@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bitproof_core_ledger::objects::ObjectId;
 use bitproof_scheduler::command::CodeFile;
+use bitproof_scheduler::stat_cache::StatCache;
 use bitproof_scheduler::DataInput;
 
 use super::local::Local;
@@ -30,10 +31,11 @@ pub(super) struct Sources<'a> {
     pipeline: &'a Pipeline,
     local: &'a Local,
     request: &'a RunRequest,
+    hashed: &'a StatCache,
     /// Where the content of data, code and locks lies.
-    pub(super) files: DataFiles,
+    files: DataFiles,
     /// Which of them are kept as objects.
-    pub(super) kept: BTreeSet<ObjectId>,
+    kept: BTreeSet<ObjectId>,
     code: BTreeMap<String, (ObjectId, u64)>,
 }
 
@@ -43,6 +45,7 @@ impl<'a> Sources<'a> {
         pipeline: &'a Pipeline,
         local: &'a Local,
         request: &'a RunRequest,
+        hashed: &'a StatCache,
     ) -> Result<Self, WorkflowError> {
         // With a stage alone, some of what was supplied is of no use.
         if request.stage.is_none() {
@@ -50,7 +53,12 @@ impl<'a> Sources<'a> {
             known("--tool", &request.tools, &pipeline.tools)?;
         }
         let (files, kept, code) = (DataFiles::default(), BTreeSet::new(), BTreeMap::new());
-        Ok(Self { folder, pipeline, local, request, files, kept, code })
+        Ok(Self { folder, pipeline, local, request, hashed, files, kept, code })
+    }
+
+    /// Where the content of data, code and locks lies, and which of it is kept as objects.
+    pub(super) fn into_found(self) -> (DataFiles, Vec<ObjectId>) {
+        (self.files, self.kept.into_iter().collect())
     }
 
     /// Every data input, hashed and held against its pin. What built-in stages read is given to `check`.
@@ -97,8 +105,10 @@ impl<'a> Sources<'a> {
                     check(pipeline, name, &path, &bytes)?;
                     (ObjectId::of_bytes(&bytes), bytes.len() as u64)
                 }
-                None if meta.is_dir() => digest_folder(&path).map_err(unreadable)?,
-                None => digest_file(&path).map_err(unreadable)?,
+                None if meta.is_dir() => {
+                    self.hashed.digest_folder(&path).map_err(|e| unreadable(io::Error::other(e)))?
+                }
+                None => self.hashed.digest_file(&path).map_err(|e| unreadable(e.source))?,
             };
             if let Some((expected, place)) = &input.blake3 {
                 if *expected != digest.to_string() {
@@ -177,7 +187,19 @@ impl<'a> Sources<'a> {
             };
             let hint = "name files or folders below the pipeline's folder, or a pattern like \"src/**/*.py\"";
             let files = code::find(self.folder, pattern).map_err(|e| refused(e.to_string(), hint))?;
+            let declared = stage.command_inputs.iter().map(|i| &i.path);
+            let declared: Vec<&String> =
+                declared.chain(command.outputs.iter().map(|o| &o.path)).chain(&command.metrics).collect();
             for (path, executable) in files {
+                let lies_in = |outer: &str, inner: &str| {
+                    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                };
+                if let Some(other) =
+                    declared.iter().find(|other| lies_in(other, &path) || lies_in(&path, other))
+                {
+                    let reason = format!("{path:?} and {other:?}, which is declared too, lie in each other");
+                    return Err(refused(reason, "name the code by files or patterns that leave it out"));
+                }
                 let (content, bytes) = self.file(&path).map_err(|e| refused(format!("{path}: {e}"), hint))?;
                 if found.insert(path.clone(), CodeFile { path, content, executable }).is_none() {
                     total += bytes;
@@ -207,7 +229,7 @@ impl<'a> Sources<'a> {
             return Ok(*known);
         }
         let at = self.folder.join(path);
-        let (content, bytes) = digest_file(&at)?;
+        let (content, bytes) = self.hashed.digest_file(&at).map_err(|e| e.source)?;
         self.files.insert(content, at);
         self.kept.insert(content);
         self.code.insert(path.to_owned(), (content, bytes));
@@ -228,13 +250,4 @@ fn known<A, B>(
     let known = there.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
     let known = if known.is_empty() { "none".to_owned() } else { known };
     Err(WorkflowError::UnknownName { flag, name: name.clone(), known })
-}
-
-fn digest_file(path: &Path) -> io::Result<(ObjectId, u64)> {
-    ObjectId::of_reader(&mut fs::File::open(path)?)
-}
-
-fn digest_folder(path: &Path) -> io::Result<(ObjectId, u64)> {
-    let _ = path; // MERGE-H3
-    Err(io::Error::other("MERGE-H3"))
 }

@@ -1,0 +1,87 @@
+//! What is replayed: a run of a store, or what a manifest tells.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use bitproof_core_ledger::files::Files;
+use bitproof_core_ledger::Store;
+use bitproof_scheduler::ledger::Entry;
+use bitproof_scheduler::Plan;
+use bitproof_training::manifest::Manifest;
+use bitproof_training::run_folder::RunFolder;
+
+use super::{ReplayError, ReplayOf, ReplayRequest};
+use crate::anchors::Anchors;
+use crate::report::Scope;
+use crate::verify::{self, VerifyError};
+
+const MANIFEST_BYTES: u64 = 128 << 20;
+
+/// A plan and what was recorded of it.
+pub(super) struct Subject {
+    pub(super) name: String,
+    pub(super) plan: Plan,
+    pub(super) entries: Vec<Entry>,
+    /// Where tools were when the run was made: a place to look, which is no part of what is judged.
+    pub(super) tools: BTreeMap<String, PathBuf>,
+}
+
+impl Subject {
+    pub(super) fn open(store: Option<&Store>, request: &ReplayRequest) -> Result<Self, ReplayError> {
+        match (&request.of, store) {
+            (ReplayOf::Manifest(path), _) => Self::of_manifest(path),
+            (ReplayOf::Run(run), Some(store)) => Self::of_run(store, run),
+            (ReplayOf::Run(run), None) => {
+                let (selector, known) = (run.clone(), "no store".to_owned());
+                Err(VerifyError::from(bitproof_training::run_folder::RunError::Unknown { selector, known })
+                    .into())
+            }
+        }
+    }
+
+    fn of_run(store: &Store, run: &str) -> Result<Self, ReplayError> {
+        let report = verify::verify(store, &Scope::Run(run.to_owned()), &Anchors::default())?;
+        if !report.ok() {
+            return Err(ReplayError::Damaged { findings: report.findings });
+        }
+        let folder = RunFolder::open(store, &report.runs[0])?;
+        let entries = folder.ledger()?.entries;
+        let mut tools = BTreeMap::new();
+        for seen in folder.observed()?.into_values() {
+            // What came from the cache was observed by another run.
+            let origin = match &seen.cached_from {
+                Some(run) => RunFolder::open(store, run).ok().and_then(|origin| origin.observed().ok()),
+                None => None,
+            };
+            let seen = origin.and_then(|mut origin| origin.remove(&seen.task)).unwrap_or(seen);
+            tools.extend(seen.command.into_iter().flat_map(|command| command.tool_paths));
+        }
+        tools.retain(|_, path| path.exists());
+        Ok(Self { name: folder.name, plan: folder.plan, entries, tools })
+    }
+
+    fn of_manifest(path: &Path) -> Result<Self, ReplayError> {
+        let bytes = Files::on_disk().read_bounded(path, MANIFEST_BYTES)?;
+        let malformed = |source| ReplayError::Manifest { path: path.to_owned(), source };
+        let manifest = Manifest::decode(&bytes).map_err(malformed)?;
+        let (plan, entries) = manifest.execution().map_err(malformed)?;
+        Ok(Self { name: manifest.pipeline, plan, entries, tools: BTreeMap::new() })
+    }
+
+    /// The tasks that were committed and are asked for, in commit order.
+    pub(super) fn wanted(&self, request: &ReplayRequest) -> Result<Vec<usize>, ReplayError> {
+        let committed = 0..self.entries.len();
+        let Some(stage) = &request.stage else { return Ok(committed.collect()) };
+        let is_wanted = |&sequence: &usize| {
+            let spec = self.plan.task(sequence).spec;
+            spec.stage == *stage || spec.id.0 == *stage
+        };
+        let wanted: Vec<usize> = committed.filter(is_wanted).collect();
+        if wanted.is_empty() {
+            let known: BTreeSet<&str> = self.plan.tasks().map(|t| t.spec.stage.as_str()).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(ReplayError::NoStage { run: self.name.clone(), stage: stage.clone(), known });
+        }
+        Ok(wanted)
+    }
+}
