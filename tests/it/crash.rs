@@ -11,7 +11,7 @@ use bitproof_core_ledger::keys::KeyRole;
 use bitproof_core_ledger::storage::sim::{Fault, Left, SimDisk};
 use bitproof_tests::Project;
 use bitproof_training::run_folder::RunIndex;
-use bitproof_training::workflow::{RunReport, WorkflowError};
+use bitproof_training::workflow::RunReport;
 
 /// The project with its store and cache on a simulated disk, whose folders are there.
 struct Bench {
@@ -32,12 +32,12 @@ impl Bench {
         empty_disk(&self.project)
     }
 
-    fn run(self, disk: &SimDisk) -> (Self, Result<RunReport, WorkflowError>) {
+    fn run(self, disk: &SimDisk) -> (Self, Result<RunReport, String>) {
         let mut request = self.project.request(&[]);
         // One worker, so that the operations have one order.
         request.workers = 1;
         let project = self.project.on(Files::on(disk.clone()));
-        let report = project.run(&request);
+        let report = project.run_to_end(&request);
         (Self { project, ..self }, report)
     }
 }

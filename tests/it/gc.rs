@@ -224,7 +224,7 @@ fn an_interrupted_run_keeps_what_it_committed_and_goes_on() {
         let mut request = project.request(&[]);
         // One worker, so that the operations have one order; no cache, which would hide what was lost.
         (request.workers, request.read_cache) = (1, false);
-        let report = project.run(&request);
+        let report = project.run_to_end(&request);
         (project, report)
     };
     let whole = empty_disk(&project);

@@ -14,6 +14,7 @@ use bitproof_core_ledger::clock::FixedClock;
 use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::keys::KeyFolder;
 use bitproof_core_ledger::Store;
+use bitproof_scheduler::dispatch::End;
 use bitproof_scheduler::Cancel;
 use bitproof_telemetry::Collector;
 use bitproof_training::data::DataFiles;
@@ -171,6 +172,18 @@ impl Project {
             isa: "test",
         };
         tracing::subscriber::with_default(subscriber, || workflow::run(&around, &prepare(request)?, request))
+    }
+
+    /// Runs the pipeline to its end: an incomplete run is an error.
+    ///
+    /// # Errors
+    /// What the workflow says, or why the run is incomplete.
+    pub fn run_to_end(&self, request: &RunRequest) -> Result<RunReport, String> {
+        match self.run(request) {
+            Ok(report) if report.end == End::Complete => Ok(report),
+            Ok(report) => Err(format!("{:?}", report.end)),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// A request to replay one of its runs, with a scratch folder below it.

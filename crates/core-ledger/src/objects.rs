@@ -198,7 +198,11 @@ impl Objects {
     /// # Errors
     /// [`ObjectError::Missing`], [`ObjectError::Damaged`], or what the file system says.
     pub fn get(&self, id: &ObjectId) -> Result<Vec<u8>, ObjectError> {
-        let bytes = match self.files.read_bounded(&self.path(id), OBJECT_IN_MEMORY_BYTES) {
+        self.bytes(id, &self.path(id))
+    }
+
+    fn bytes(&self, id: &ObjectId, path: &Path) -> Result<Vec<u8>, ObjectError> {
+        let bytes = match self.files.read_bounded(path, OBJECT_IN_MEMORY_BYTES) {
             Err(e) if e.is_not_found() => return Err(ObjectError::Missing { id: *id }),
             read => read?,
         };
@@ -208,6 +212,14 @@ impl Objects {
         } else {
             Err(ObjectError::Damaged { id: *id, got, len: bytes.len() as u64 })
         }
+    }
+
+    /// The bytes of what was staged, hashed as they are read.
+    ///
+    /// # Errors
+    /// As [`Objects::get`].
+    pub fn get_staged(&self, staged: &StagedObject) -> Result<Vec<u8>, ObjectError> {
+        self.bytes(&staged.id, staged.path())
     }
 
     /// Hashes an object in constant memory, a large one on several threads, and returns its length.

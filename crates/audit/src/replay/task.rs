@@ -280,6 +280,21 @@ impl<'a> Replayer<'a> {
 }
 
 impl Contents for Replayer<'_> {
+    fn read(&self, id: &ObjectId) -> Result<Vec<u8>, ObjectError> {
+        match &self.recorded {
+            Some(objects) if objects.contains(id) => objects.get(id),
+            _ => {
+                let path = self.locate(id)?;
+                let bytes = Files::on_disk().read_bounded(&path, OBJECT_IN_MEMORY_BYTES)?;
+                let got = ObjectId::of_bytes(&bytes);
+                match got == *id {
+                    true => Ok(bytes),
+                    false => Err(ObjectError::Damaged { id: *id, got, len: bytes.len() as u64 }),
+                }
+            }
+        }
+    }
+
     fn locate(&self, id: &ObjectId) -> Result<PathBuf, ObjectError> {
         if let Some(objects) = self.recorded.as_ref().filter(|objects| objects.contains(id)) {
             return Ok(objects.path(id));

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use bitproof_core_ledger::files::{FileError, Files};
-use bitproof_core_ledger::limits::OBJECT_IN_MEMORY_BYTES;
 use bitproof_core_ledger::objects::{ObjectError, ObjectId};
 use bitproof_core_ledger::store::{hex, random_id};
 use bitproof_experiment_graph::MetricSet;
@@ -21,6 +19,12 @@ use crate::stages::{self, StageError, METRICS};
 
 /// Where contents lie on this machine.
 pub trait Contents: Sync {
+    /// The bytes of a content, hashed as they are read.
+    ///
+    /// # Errors
+    /// [`ObjectError`] when it is not there, or not what it is named for.
+    fn read(&self, id: &ObjectId) -> Result<Vec<u8>, ObjectError>;
+
     /// The file with these bytes, or for a data input that is a folder the folder. What is read there is hashed again.
     ///
     /// # Errors
@@ -95,7 +99,10 @@ impl Executor<'_> {
     }
 
     fn native(&self, task: PlannedTask<'_>, inputs: &[ObjectId]) -> Result<Executed, ExecuteError> {
-        let inputs = inputs.iter().map(|id| self.bytes(id)).collect::<Result<Vec<_>, _>>()?;
+        let inputs = inputs
+            .iter()
+            .map(|id| self.contents.read(id).map_err(infrastructure))
+            .collect::<Result<Vec<_>, _>>()?;
         let seed = self.plan.spec().seed;
         // The pool's threads know neither this thread's subscriber nor its span.
         let subscriber = tracing::dispatcher::get_default(Clone::clone);
@@ -206,21 +213,6 @@ impl Executor<'_> {
                 source.is_some_and(|command| command.outputs.iter().any(|o| o.name == *output && o.folder))
             }
         }
-    }
-
-    /// The content of a file, hashed as it is read.
-    fn bytes(&self, id: &ObjectId) -> Result<Vec<u8>, TaskError> {
-        let path = self.contents.locate(id).map_err(infrastructure)?;
-        let mut bytes = Vec::new();
-        fs::File::open(&path)
-            .and_then(|file| file.take(OBJECT_IN_MEMORY_BYTES).read_to_end(&mut bytes))
-            .map_err(FileError::at("read", &path))
-            .map_err(infrastructure)?;
-        let got = ObjectId::of_bytes(&bytes);
-        if got == *id {
-            return Ok(bytes);
-        }
-        Err(infrastructure(format!("{} changed: expected the content {id}, got {got}", path.display())))
     }
 }
 

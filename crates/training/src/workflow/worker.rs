@@ -198,6 +198,14 @@ impl<'a> Worker<'a> {
 }
 
 impl Contents for Worker<'_> {
+    fn read(&self, id: &ObjectId) -> Result<Vec<u8>, ObjectError> {
+        let staged = lock(&self.staged).get(id).cloned();
+        match staged {
+            Some(staged) => self.objects.get_staged(&staged),
+            None => self.prepared.data_files().content(id, &self.objects),
+        }
+    }
+
     fn locate(&self, id: &ObjectId) -> Result<PathBuf, ObjectError> {
         if let Some(staged) = lock(&self.staged).get(id) {
             return Ok(staged.path().to_owned());
