@@ -241,7 +241,7 @@ fn a_stage_that_fails_by_itself_is_recorded_and_the_store_verifies() {
 }
 
 /// How many files there are below a folder; 0 where there is none.
-fn files_below(dir: &Path) -> usize {
+pub(crate) fn files_below(dir: &Path) -> usize {
     let Ok(entries) = fs::read_dir(dir) else { return 0 };
     let count = |path: PathBuf| if path.is_dir() { files_below(&path) } else { 1 };
     entries.filter_map(Result::ok).map(|entry| count(entry.path())).sum()
