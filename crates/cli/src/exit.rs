@@ -132,6 +132,7 @@ impl From<ReplayError> for Failure {
             ReplayError::Verify(error) => error.into(),
             ReplayError::Object(error) => WorkflowError::from(error).into(),
             ReplayError::Damaged { .. } => Self { exit: Exit::No, error: error.into() },
+            ReplayError::NoStage { .. } => Self { exit: Exit::Usage, error: error.into() },
             _ => Self { exit: Exit::CouldNot, error: error.into() },
         }
     }

@@ -99,7 +99,7 @@ pub(super) fn to_json(report: &RunReport) -> Value {
         .tasks
         .iter()
         .map(|t| json!({ "task": t.task, "lane": t.lane, "tick": t.tick, "state": state_word(&t.state),
-                         "from": origin(&t.state), "wall_ns": t.wall_ns, "memory_delta_bytes": t.memory_delta_bytes }))
+                         "from": origin(&t.state), "failure": cause(&t.state), "wall_ns": t.wall_ns, "memory_delta_bytes": t.memory_delta_bytes }))
         .collect();
     json!({
         "schema": "bitproof/run/v1",
@@ -143,6 +143,13 @@ fn origin(state: &TaskState) -> Option<&str> {
         TaskState::Cached(run) => Some(run),
         TaskState::Skipped(cause) => Some(cause),
         TaskState::Executed | TaskState::Failed(_) => None,
+    }
+}
+
+fn cause(state: &TaskState) -> Option<&str> {
+    match state {
+        TaskState::Failed(why) => why.as_deref(),
+        TaskState::Executed | TaskState::Cached(_) | TaskState::Skipped(_) => None,
     }
 }
 

@@ -1,6 +1,13 @@
 //! The binary as a user meets it.
+#![expect(clippy::print_stdout, reason = "a test that skips a tier says so")]
 
 mod audit;
+mod commands;
+mod exec;
+mod interrupt;
+mod matrix;
 mod process;
 mod project;
 mod reference;
+mod replay;
+mod tools;

@@ -205,7 +205,7 @@ fn bad_input_ends_with_2_a_place_and_a_hint_and_writes_nothing() {
         (&["run", "--set", "tran.epochs=1"], "there is no stage \"tran\""),
         (&["run", "--set", "epochs"], "expected NAME=VALUE"),
         (&["run", "absent.toml"], "cannot read absent.toml"),
-        (&["run", "--data", "x=rows.csv"], "the pipeline has no [data.x]"),
+        (&["run", "--data", "x=rows.csv"], "--data x: the pipeline has nothing of that name"),
         (&["run", "--name", "A b"], "cannot name a run"),
         (&["verify"], "there is no store"),
         (&["-C", "absent", "runs"], "-C absent"),
@@ -241,7 +241,7 @@ fn a_stage_that_fails_by_itself_is_recorded_and_the_store_verifies() {
 }
 
 /// How many files there are below a folder; 0 where there is none.
-fn files_below(dir: &Path) -> usize {
+pub(crate) fn files_below(dir: &Path) -> usize {
     let Ok(entries) = fs::read_dir(dir) else { return 0 };
     let count = |path: PathBuf| if path.is_dir() { files_below(&path) } else { 1 };
     entries.filter_map(Result::ok).map(|entry| count(entry.path())).sum()

@@ -68,8 +68,18 @@ impl Project {
         project
     }
 
+    /// Another pipeline in its place.
+    pub(crate) fn with(pipeline: &str) -> Self {
+        let project = Self::new();
+        project.write("bitproof.toml", pipeline);
+        project
+    }
+
+    /// Writes a file, and the folders above it.
     pub(crate) fn write(&self, name: &str, text: &str) {
-        fs::write(self.dir.path().join(name), text).unwrap();
+        let path = self.dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -109,5 +119,44 @@ impl Project {
 
     pub(crate) fn store(&self) -> PathBuf {
         self.path().join(".bitproof")
+    }
+
+    /// The object that a task's output is, by the manifest of a run.
+    pub(crate) fn output(&self, run: &str, task: &str, output: &str) -> PathBuf {
+        let manifest = fs::read(self.store().join("runs").join(run).join("manifest.json")).unwrap();
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        let tasks = manifest["tasks"].as_array().unwrap();
+        let entry = tasks.iter().find(|entry| entry["task"] == task).unwrap();
+        let digest = entry["outputs"][output].as_str().unwrap();
+        self.store().join("objects").join(&digest[..2]).join(&digest[2..])
+    }
+
+    /// The ids of the processes that have this project in their arguments or environment: the binary, and whatever it started.
+    pub(crate) fn alive(&self) -> Vec<u32> {
+        let name = self.path().as_os_str().as_encoded_bytes();
+        let names_it = |file: PathBuf| {
+            fs::read(file).is_ok_and(|bytes| bytes.windows(name.len()).any(|window| window == name))
+        };
+        let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok).filter_map(|entry| {
+            let id = entry.file_name().to_str()?.parse().ok()?;
+            ["environ", "cmdline"].iter().any(|file| names_it(entry.path().join(file))).then_some(id)
+        });
+        processes.collect()
+    }
+
+    /// Waits until nothing of it is alive: what was told to die takes its time.
+    pub(crate) fn assert_nothing_is_left(&self, after: &str) {
+        for _ in 0..1_000 {
+            if self.alive().is_empty() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let left = self.alive();
+        let arguments: Vec<_> = left
+            .iter()
+            .map(|id| fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default())
+            .collect();
+        panic!("{after}: {left:?} are still there: {arguments:?}");
     }
 }

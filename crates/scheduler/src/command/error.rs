@@ -191,9 +191,14 @@ fn said(observed: Option<&Observed>, cause: &Cause) -> String {
             text.push_str(&lines);
         }
     }
-    if matches!(cause, Cause::Exited { .. }) {
-        text.push_str(confinement_hint(&observed.isolation, &observed.stderr));
-    }
+    let confined = confinement_hint(&observed.isolation, &observed.stderr);
+    text.push_str(match cause {
+        Cause::Exited { .. } if !confined.is_empty() => confined,
+        Cause::Exited { .. } | Cause::Crashed { .. } => {
+            "\n  hint: more of what it printed is in observed/ of the run's folder"
+        }
+        _ => "",
+    });
     text
 }
 
@@ -203,10 +208,14 @@ fn confinement_hint(isolation: &Reached, stderr: &Captured) -> &'static str {
     match isolation {
         Reached::Landlock { .. } if denied() => {
             "\n  hint: it may read only what it declares: add the file to code or inputs, or the program's folder as a tool; \
-             it may write only in its folder and in $TMPDIR; shared memory (multiprocessing) needs isolation = \"strict\""
+             it may write only in its folder and in $TMPDIR; it has no network; shared memory (multiprocessing) needs isolation = \"strict\""
         }
-        Reached::Bubblewrap { .. } if denied() || says(&["No such file or directory", "Read-only file system"]) => {
-            "\n  hint: it sees only what it declares: add the file to code or inputs, or the program's folder as a tool"
+        Reached::Bubblewrap { .. } if says(&["Network is unreachable", "Connection refused", "name resolution"]) => {
+            "\n  hint: it has no network: declare what it fetches as data, or demand less with isolation"
+        }
+        Reached::Bubblewrap { .. } if denied() || says(&["No such file", "nonexistent", "Read-only file system"]) => {
+            "\n  hint: it sees only what it declares: add the file to code or inputs, or the program's folder as a tool; \
+             it may write only in its folder and in $TMPDIR"
         }
         _ => "",
     }

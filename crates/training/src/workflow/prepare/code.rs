@@ -109,7 +109,10 @@ fn below(
     let mut open = vec![start.to_owned()];
     while let Some(dir) = open.pop() {
         let failed = |source| CodeError::File { path: dir.clone(), source };
-        for entry in fs::read_dir(folder.join(&dir)).map_err(failed)? {
+        let at = folder.join(&dir);
+        // The folder of a pipeline file that is named without one.
+        let at = if at.as_os_str().is_empty() { Path::new(".") } else { &at };
+        for entry in fs::read_dir(at).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             let name =
