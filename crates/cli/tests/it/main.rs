@@ -5,3 +5,4 @@ mod examples;
 mod process;
 mod project;
 mod reference;
+mod venv;
