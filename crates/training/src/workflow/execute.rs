@@ -141,8 +141,9 @@ impl Executor<'_> {
             scratch: &scratch,
             cancel: self.cancel,
         });
-        let finished = finished.map_err(|mut failed| {
-            let observed = failed.observed.take();
+        let finished = finished.map_err(|failed| {
+            // What is said of the failure quotes it.
+            let observed = failed.observed.clone();
             ExecuteError { error: failed.into(), observed }
         })?;
         let mut outputs: BTreeMap<String, Output> = finished
