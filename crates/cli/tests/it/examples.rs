@@ -1,5 +1,7 @@
 //! The pipelines of `examples/`, and what their READMEs and `init` promise of them.
 
+#![expect(clippy::print_stdout, reason = "a test that skips says so")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,6 +41,15 @@ fn each_example_has_the_roots_of_its_readme_with_any_number_of_workers() {
 }
 
 #[test]
+fn the_readme_of_the_repository_has_the_roots_of_the_digits() {
+    let example = Project::copied_from(&folder("examples/digits"));
+    let page = fs::read_to_string(folder("README.md")).unwrap();
+    let ran = example.json(&["run", "-j", "4"], 0);
+    assert_eq!(ran["ledger_root"], after(&page, "ledger root  "));
+    assert_eq!(ran["result_root"], after(&page, "result root  "));
+}
+
+#[test]
 fn the_readme_of_the_command_example_shows_the_gate_and_the_report() {
     if !python3() {
         return;
@@ -60,6 +71,24 @@ fn the_readme_of_the_command_example_shows_the_gate_and_the_report() {
     assert_eq!(exit, 1, "{said}");
     let judged = said.lines().find(|line| line.contains("evaluate/r2 fell from")).unwrap();
     assert!(page.contains(judged), "{judged:?} is not in the README");
+}
+
+#[test]
+fn a_comparison_names_the_file_of_code_that_changed() {
+    if !python3() {
+        return;
+    }
+    let example = Project::copied_from(&folder("examples/command"));
+    let factors = || example.json(&["compare", "rents-1", "latest"], 0)["factors"].clone();
+    example.json(&["run"], 0);
+    example.json(&["run"], 0);
+    assert_eq!(factors().as_array().unwrap().len(), 0);
+    let fit = fs::read_to_string(example.path().join("fit.py")).unwrap();
+    example.write("fit.py", &fit.replace("* 2 * slope", "* slope"));
+    example.json(&["run"], 0);
+    let factors = factors();
+    assert_eq!(factors.as_array().unwrap().len(), 1, "{factors}");
+    assert_eq!((&factors[0]["kind"], &factors[0]["name"]), (&"code".into(), &"fit/fit.py".into()));
 }
 
 #[test]
