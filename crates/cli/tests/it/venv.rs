@@ -76,6 +76,12 @@ fn a_numpy_project_runs_and_replays_in_each_tier() {
 fn another_environment_is_not_taken_from_the_cache() {
     let Some(project) = numpy_project() else { return };
     let first = project.json(&["run"], 0);
+    let supplied = ["replay", "latest", "--tool", "python=.venv"];
+    assert_eq!(
+        project.json(&supplied, 0)["outcome"],
+        "identical",
+        "a relative path is one of the current folder"
+    );
     let ran = |what: &str, executed: u64| -> Value {
         let report = project.json(&["run"], 0);
         assert_eq!(report["tasks"]["executed"], executed, "{what}");
