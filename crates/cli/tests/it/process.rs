@@ -205,7 +205,7 @@ fn bad_input_ends_with_2_a_place_and_a_hint_and_writes_nothing() {
         (&["run", "--set", "tran.epochs=1"], "there is no stage \"tran\""),
         (&["run", "--set", "epochs"], "expected NAME=VALUE"),
         (&["run", "absent.toml"], "cannot read absent.toml"),
-        (&["run", "--data", "x=rows.csv"], "the pipeline has no [data.x]"),
+        (&["run", "--data", "x=rows.csv"], "--data x: the pipeline has nothing of that name"),
         (&["run", "--name", "A b"], "cannot name a run"),
         (&["verify"], "there is no store"),
         (&["-C", "absent", "runs"], "-C absent"),
