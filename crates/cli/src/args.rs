@@ -126,6 +126,8 @@ pub(crate) struct Init {
 pub(crate) enum Template {
     /// Handwritten digits: dataset, training, evaluation, package.
     Digits,
+    /// Rents, by Python programs: cleaning, fit, evaluation, report.
+    Command,
 }
 
 /// Which pipeline, and what is changed about it.

@@ -43,7 +43,7 @@ impl FactorKind {
 pub struct Factor {
     /// What kind of thing.
     pub kind: FactorKind,
-    /// Its name: a data input, `task.key`, a task; empty for seed and kernels.
+    /// Its name: a data input, `task.key`, a task or a file of its stage; empty for seed and kernels.
     pub name: String,
     /// What the baseline has.
     pub baseline: Option<String>,
@@ -55,7 +55,7 @@ impl fmt::Display for Factor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show = |value: &Option<String>| match value {
             None => "none".to_owned(),
-            Some(digest) if self.kind == FactorKind::Data => digest.chars().take(12).collect(),
+            Some(digest) if is_digest(digest) => digest.chars().take(12).collect(),
             Some(value) => value.clone(),
         };
         f.write_str(self.kind.name())?;
@@ -64,6 +64,11 @@ impl fmt::Display for Factor {
         }
         write!(f, ": {} -> {}", show(&self.baseline), show(&self.candidate))
     }
+}
+
+/// Of data, or of a file of code.
+fn is_digest(value: &str) -> bool {
+    value.len() == 64 && value.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A metric of two runs.

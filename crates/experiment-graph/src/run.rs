@@ -18,7 +18,7 @@ pub struct RunFacts {
     pub data: BTreeMap<String, String>,
     /// Parameters: `task.key` to value.
     pub params: BTreeMap<String, String>,
-    /// Code: task to kind and version.
+    /// Code: task to kind and version or command; of commands also `stage/path` to the content of a file, and what else their results hang on.
     pub code: BTreeMap<String, String>,
     /// The root of its random streams.
     pub seed: u64,

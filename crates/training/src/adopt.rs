@@ -15,6 +15,8 @@ use crate::pipeline::Draft;
 const MAX_LISTED_FILES: usize = 500;
 /// Lock files that are looked for beside a virtual environment, in this order.
 const LOCKS: [&str; 5] = ["requirements.lock", "uv.lock", "poetry.lock", "pdm.lock", "requirements.txt"];
+/// What git may track and no command reads: git's own files, and the pipeline, whose every change would be one of the code.
+const NO_CODE: [&str; 4] = ["bitproof.toml", ".gitignore", ".gitattributes", ".gitmodules"];
 
 /// What somebody says of a command.
 #[derive(Debug, Clone, Default)]
@@ -226,7 +228,10 @@ fn code_of(folder: &Path, argv: &[String], apart: &[&str]) -> Result<Vec<String>
     };
     // A tracked file may be deleted, a link, or another repository.
     let there = |file: &String| fs::symlink_metadata(folder.join(file)).is_ok_and(|meta| meta.is_file());
-    let code: Vec<String> = tracked.into_iter().filter(|file| !is_apart(file)).filter(there).collect();
+    let is_code = |file: &String| {
+        !is_apart(file) && !NO_CODE.contains(&file.rsplit('/').next().unwrap_or(file)) && there(file)
+    };
+    let code: Vec<String> = tracked.into_iter().filter(is_code).collect();
     match code.len() {
         0 => Err(AdoptError::Code { reason: "git tracks none below this folder".to_owned() }),
         n if n > MAX_LISTED_FILES => Err(AdoptError::Code { reason: format!("git tracks {n}") }),
@@ -288,4 +293,44 @@ fn python_executable(program: &Path) -> Option<PathBuf> {
         .filter(|output| output.status.success())?;
     let path = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim_end());
     path.is_absolute().then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_is_what_git_tracks_but_inputs_outputs_and_what_no_command_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = [
+            "train.py",
+            "lib/model.py",
+            "lib/.gitignore",
+            ".gitignore",
+            "bitproof.toml",
+            "data/rows.csv",
+            "out/old.json",
+            "untracked.py",
+        ];
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        let asked = Adoption {
+            argv: ["python", "train.py"].map(str::to_owned).to_vec(),
+            inputs: [("rows".to_owned(), "data/rows.csv".to_owned())].into(),
+            outputs: [("model".to_owned(), "out/".to_owned())].into(),
+            ..Adoption::default()
+        };
+        let code = || adopt(dir.path(), &asked, &BTreeMap::new()).unwrap().draft.code;
+        assert_eq!(code(), ["train.py"], "without git, what an argument names");
+        let git = |arguments: &[&str]| {
+            let done = Command::new("git").arg("-C").arg(dir.path()).args(arguments).status().unwrap();
+            assert!(done.success(), "git {arguments:?}");
+        };
+        git(&["init", "--quiet"]);
+        git(&[&["add"], &files[..7]].concat());
+        assert_eq!(code(), ["lib/model.py", "train.py"]);
+    }
 }

@@ -12,8 +12,9 @@ use bitproof_core_ledger::limits::CANON_BYTES;
 use bitproof_core_ledger::storage::EntryKind;
 use bitproof_core_ledger::store::{hex, random_id, Store, StoreError, StoreLock};
 use bitproof_experiment_graph::RunFacts;
+use bitproof_scheduler::command::CodeFile;
 use bitproof_scheduler::ledger::{Entry, LedgerError, LedgerView};
-use bitproof_scheduler::{Plan, PlanDigest, PlanError};
+use bitproof_scheduler::{Plan, PlanDigest, PlanError, TaskSpec};
 use bitproof_telemetry::{read_jsonl, Record, TelemetryError};
 use serde::{Deserialize, Serialize};
 
@@ -381,7 +382,7 @@ impl RunFolder {
             plan_digest: self.plan.digest().to_string(),
             data: spec.data.iter().map(|d| (d.name.clone(), d.digest.to_string())).collect(),
             params: params.collect(),
-            code: spec.tasks.iter().map(|t| (t.id.0.clone(), t.code.to_string())).collect(),
+            code: spec.tasks.iter().flat_map(code_of).collect(),
             seed: spec.seed,
             kernels_spec: spec.numerics,
             metrics,
@@ -405,6 +406,24 @@ impl RunFolder {
         }
         Ok(evidence)
     }
+}
+
+/// What a task runs, by name: the task; and of a command the files of its code, the lock files of its tools, and the variables that
+/// it reads, which are the same for every task of a stage.
+fn code_of(task: &TaskSpec) -> Vec<(String, String)> {
+    let mut code = vec![(task.id.0.clone(), task.code.to_string())];
+    if let Some(command) = task.code.command() {
+        let stage = &task.stage;
+        let mark = |file: &CodeFile| if file.executable { " (executable)" } else { "" };
+        code.extend(
+            command.code.iter().map(|f| (format!("{stage}/{}", f.path), format!("{}{}", f.content, mark(f)))),
+        );
+        let locks = command.tools.iter().filter_map(|(tool, lock)| Some((tool, (*lock)?)));
+        code.extend(locks.map(|(tool, lock)| (format!("lock of {tool}"), lock.to_string())));
+        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
+        code.extend(command.env.iter().map(|(name, v)| (format!("{stage} ${name}"), value(v))));
+    }
+    code
 }
 
 pub(crate) fn pretty(value: &impl Serialize) -> Vec<u8> {

@@ -25,7 +25,7 @@ pub(super) fn execute(app: &App, args: &Exec) -> Result<Exit, Failure> {
         outputs: args.outputs.iter().cloned().collect(),
         metrics: args.metrics.clone(),
         env: args.env.clone(),
-        tools: paths(&args.tools),
+        tools: paths(&args.tools).into_iter().map(|(name, path)| (name, folder.join(path))).collect(),
         isolation: args.isolation.clone(),
     };
     let adopted = adopt(&folder, &asked, &environment).map_err(Failure::usage)?;

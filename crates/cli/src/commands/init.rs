@@ -9,15 +9,30 @@ use crate::args::{Init, Template};
 use crate::context::App;
 use crate::exit::{Exit, Failure};
 
-const DIGITS: [(&str, &[u8]); 3] = [
+/// A file of a template: its path below the project, and its content.
+type TemplateFile = (&'static str, &'static [u8]);
+
+const DIGITS: &[TemplateFile] = &[
     ("bitproof.toml", include_bytes!("../../templates/digits/bitproof.toml")),
     ("data/digits.csv.gz", include_bytes!("../../templates/digits/data/digits.csv.gz")),
     ("README.md", include_bytes!("../../templates/digits/README.md")),
 ];
 
+const COMMAND: &[TemplateFile] = &[
+    ("bitproof.toml", include_bytes!("../../templates/command/bitproof.toml")),
+    ("clean.py", include_bytes!("../../templates/command/clean.py")),
+    ("describe.py", include_bytes!("../../templates/command/describe.py")),
+    ("fit.py", include_bytes!("../../templates/command/fit.py")),
+    ("evaluate.py", include_bytes!("../../templates/command/evaluate.py")),
+    ("report.py", include_bytes!("../../templates/command/report.py")),
+    ("data/rents.csv", include_bytes!("../../templates/command/data/rents.csv")),
+    ("README.md", include_bytes!("../../templates/command/README.md")),
+];
+
 pub(super) fn execute(app: &App, args: &Init) -> Result<Exit, Failure> {
     let files = match args.template {
         Template::Digits => DIGITS,
+        Template::Command => COMMAND,
     };
     if let Some((name, _)) = files.iter().find(|(name, _)| args.dir.join(name).exists()) {
         let path = args.dir.join(name);

@@ -29,7 +29,9 @@ pub(super) fn execute(app: &App, args: &Replay) -> Result<Exit, Failure> {
     };
     let project = project(store.as_ref());
     let mut tools = project_tools(&project)?;
-    tools.extend(paths(&args.tools));
+    for (name, path) in paths(&args.tools) {
+        tools.insert(name, std::path::absolute(path)?);
+    }
     let scratch = Scratch::new()?;
     let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let request = ReplayRequest {

@@ -3,6 +3,7 @@
 
 mod audit;
 mod commands;
+mod examples;
 mod exec;
 mod interrupt;
 mod matrix;
@@ -11,3 +12,4 @@ mod project;
 mod reference;
 mod replay;
 mod tools;
+mod venv;

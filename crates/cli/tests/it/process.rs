@@ -352,15 +352,6 @@ fn init_makes_a_project_that_runs_at_once() {
 }
 
 #[test]
-fn the_template_is_the_example() {
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits");
-    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/digits");
-    for file in ["bitproof.toml", "README.md", "data/digits.csv.gz"] {
-        assert_eq!(fs::read(examples.join(file)).unwrap(), fs::read(template.join(file)).unwrap(), "{file}");
-    }
-}
-
-#[test]
 fn keys_are_made_listed_and_never_overwritten() {
     let project = Project::new();
     assert_eq!(project.json(&["key", "list"], 0)["keys"].as_array().unwrap().len(), 0);

@@ -75,6 +75,28 @@ impl Project {
         project
     }
 
+    /// A copy of a folder with a pipeline; what lies in a store or a cache of Python is left out.
+    pub(crate) fn copied_from(folder: &Path) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut open = vec![(folder.to_owned(), dir.path().to_owned())];
+        while let Some((from, to)) = open.pop() {
+            fs::create_dir_all(&to).unwrap();
+            for entry in fs::read_dir(from).unwrap() {
+                let entry = entry.unwrap();
+                let target = to.join(entry.file_name());
+                if entry.file_name() == ".bitproof" || entry.file_name() == "__pycache__" {
+                    continue;
+                }
+                if entry.path().is_dir() {
+                    open.push((entry.path(), target));
+                } else {
+                    fs::copy(entry.path(), target).unwrap();
+                }
+            }
+        }
+        Self { dir }
+    }
+
     /// Writes a file, and the folders above it.
     pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.dir.path().join(name);
