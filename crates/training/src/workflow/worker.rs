@@ -298,12 +298,7 @@ impl Runner for Worker<'_> {
         }
         let name = observed::file_name(group.first().map_or(0, |settled| settled.task.sequence));
         let files = self.store.files();
-        for (folder, bytes) in [(TELEMETRY, &measured), (OBSERVED, &observed::encode(&observed))] {
-            if !bytes.is_empty() {
-                let path = self.folder.path(folder).join(&name);
-                files.replace(&self.store.staging(), &path, bytes).map_err(SettleError::new)?;
-            }
-        }
+        files.replace_all(&self.store.staging(), &evidence).map_err(SettleError::new)?;
         lock(&self.observed).extend(observed.into_iter().map(|task| (task.task.clone(), task)));
         if let Some(cache) = &self.cache {
             if let Err(error) = cached.iter().try_for_each(|entry| cache.store(entry)) {
@@ -311,6 +306,13 @@ impl Runner for Worker<'_> {
             }
         }
         Ok(())
+        let told = observed::encode(&observed);
+        let evidence = [(TELEMETRY, measured.as_slice()), (OBSERVED, told.as_slice())];
+        let evidence: Vec<(PathBuf, &[u8])> = evidence
+            .into_iter()
+            .filter(|(_, bytes)| !bytes.is_empty())
+            .map(|(folder, bytes)| (self.folder.path(folder).join(&name), bytes))
+            .collect();
     }
 }
 
