@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use bitproof_core_ledger::canon;
 use bitproof_core_ledger::clock::{rfc3339, Clock};
@@ -85,7 +86,7 @@ pub fn run(
     let began = around.collector.now_ns();
     let rss_before = bitproof_telemetry::rss_bytes();
     let started = rfc3339(around.clock.unix_seconds());
-    let host = Host::observe(&around.user, around.isa);
+    let host = Host::observe(&around.user, around.isa, prepared.hashed());
     let mut recorder = Recorder::open(
         &around.files,
         &around.store_root,
@@ -123,7 +124,15 @@ pub fn run(
     let (mut ledger, committed) = Ledger::open(&around.files, &folder.path(LEDGER), &folder.plan)?;
     worker.adopt_committed(&committed)?;
     let resumed_at = committed.len();
-    let execution = execute(&folder.plan, &worker, &mut ledger, committed, request.workers, &around.cancel)?;
+    let (execution, git) = thread::scope(|scope| {
+        // Git may take as long as a cached run does.
+        let git = scope
+            .spawn(|| request.pipeline_path.parent().and_then(|dir| evidence::git_state(&absolute(dir))));
+        let workers = request.workers;
+        let execution = execute(&folder.plan, &worker, &mut ledger, committed, workers, &around.cancel);
+        (execution, git.join().expect("asking git does not panic"))
+    });
+    let execution = execution?;
     let observed = worker.into_observed();
     let metrics = judge::collect_metrics(&objects, &execution.entries)?;
     let finish = |mut report: RunReport| {
@@ -159,7 +168,7 @@ pub fn run(
         started,
         sealed: rfc3339(around.clock.unix_seconds()),
         host,
-        git: request.pipeline_path.parent().and_then(|dir| evidence::git_state(&absolute(dir))),
+        git,
         workers: request.workers,
         threads: request.threads,
         cached_from: told(&observed, |task| &task.cached_from),
