@@ -1,6 +1,7 @@
 //! What `cargo xtask bench` can measure.
 
 mod audit;
+mod chain;
 mod kernels;
 mod ledger;
 mod scheduler;

@@ -1,6 +1,7 @@
 //! Replay tells the same run from one that was forged consistently.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use bitproof_audit::{
     replay, verify, Anchors, Difference, ReplayError, ReplayOutcome, ReplayReport, Scope, Side,
@@ -9,6 +10,7 @@ use bitproof_core_ledger::events::EventBody;
 use bitproof_core_ledger::files::Files;
 use bitproof_scheduler::dispatch::{End, Execution};
 use bitproof_scheduler::ledger::{Entry, Ledger, Outcome};
+use bitproof_scheduler::stat_cache::StatCache;
 use bitproof_scheduler::{action_digest, Code, InputSource, Native, ParamValue, Plan, PlanSpec};
 use bitproof_tests::Project;
 use bitproof_training::evidence::{Evidence, Host};
@@ -70,7 +72,7 @@ fn seal_forged(project: &Project, folder: &RunFolder, entries: Vec<Entry>) {
         uid: folder.uid_hex(),
         started: String::new(),
         sealed: String::new(),
-        host: Host::observe("forger", "test"),
+        host: Host::observe("forger", "test", &StatCache::disabled(NonZeroUsize::MIN)),
         git: None,
         workers: 1,
         threads: 1,

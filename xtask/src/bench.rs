@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
     /// Print one JSON object for each measurement.
     #[arg(long)]
     json: bool,
-    /// Measure other people's programs beside ours: crates, and numpy and torch where `scripts/peers/setup` put them.
+    /// Measure other people's programs beside ours: crates, and numpy, torch and DVC where `scripts/peers/setup` put them.
     #[arg(long)]
     peers: bool,
     /// Keep the measurements under this name, in target/bench.

@@ -1,4 +1,4 @@
-//! Planning and dispatching many tasks that do nothing.
+//! Planning and dispatching many tasks that do nothing, and a chain of commands that do little.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use bitproof_scheduler::{
 use bitproof_telemetry::rss_bytes;
 
 use super::ledger::scratch;
-use super::{emit_all, thread_counts, Emit};
+use super::{chain, emit_all, thread_counts, Emit};
 use crate::harness::{Harness, Items, Measurement, Unrepeatable};
 
 const TASKS: u64 = 100_000;
@@ -23,6 +23,8 @@ const LANES: usize = 16;
 const ITEMS: Items = Items { count: TASKS, of: "task" };
 
 pub(super) fn run(harness: &Harness<'_>, emit: &mut Emit<'_>) -> Result<(), Unrepeatable> {
+    // First, as a command line does it: the memory of a process makes it slow to fork.
+    chain::run(harness, emit)?;
     let rss_before = rss_bytes();
     let plan = Plan::new(spec()).expect("the tasks have an order");
     let once = dispatch(&plan, &mut MemoryLedger::new(&plan), 1);

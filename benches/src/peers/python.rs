@@ -1,4 +1,4 @@
-//! Libraries of Python, each in a process that waits while we measure, and that we let do one repetition at a time.
+//! Libraries and programs of Python, each in a process that waits while we measure, and that we let do one repetition at a time.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -41,16 +41,16 @@ impl Drop for Process {
     }
 }
 
-/// The libraries that can be measured here.
-const LIBRARIES: [&str; 2] = ["numpy", "torch"];
+/// What can be measured here, each with its script.
+const LIBRARIES: [(&str, &str); 3] = [("numpy", "peers.py"), ("torch", "peers.py"), ("dvc", "dvc.py")];
 
 impl Python {
     /// Starts a process for each library that the interpreter of `scripts/peers/setup`, or else the system's, has; the others are
     /// returned by name.
     pub fn start() -> (Vec<Self>, Vec<&'static str>) {
         let (mut found, mut absent) = (Vec::new(), Vec::new());
-        for name in LIBRARIES {
-            match interpreter().and_then(|python| Self::of(name, Command::new(python))) {
+        for (name, script) in LIBRARIES {
+            match interpreter().and_then(|python| Self::of(name, script, Command::new(python))) {
                 Some(python) => found.push(python),
                 None => absent.push(name),
             }
@@ -58,9 +58,9 @@ impl Python {
         (found, absent)
     }
 
-    fn of(name: &'static str, mut python: Command) -> Option<Self> {
+    fn of(name: &'static str, script: &str, mut python: Command) -> Option<Self> {
         let mut child = python
-            .arg(root()?.join("scripts/peers/peers.py"))
+            .arg(root()?.join("scripts/peers").join(script))
             .arg(name)
             // Where these are set to work round faults of old versions they slow a new one.
             .env_remove("OPENBLAS_CORETYPE")
@@ -145,13 +145,14 @@ class random:
     #[test]
     fn a_library_that_is_not_installed_is_absent_and_one_that_is_answers() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(Python::of("numpy", bare(folder.path())).is_none());
+        assert!(Python::of("numpy", "peers.py", bare(folder.path())).is_none());
         if Command::new("python3").arg("--version").output().is_err() {
             // Where there is no Python everything is absent, and that is all there is to see.
             return;
         }
         std::fs::write(folder.path().join("numpy.py"), STUB).unwrap();
-        let python = Python::of("numpy", bare(folder.path())).expect("the stub is found");
+        let python = Python::of("numpy", "peers.py", bare(folder.path())).expect("the stub is found");
+        assert!(python.contender("chain 1 100 1000 first").is_none(), "it is no program");
         assert!(python.contender("attention 1 1 4 64 64").is_none(), "numpy has none");
         assert!(python.contender("sum 2 100").is_none(), "it has one thread here");
         let mut sum = python.contender("sum 1 100").expect("it has sums");

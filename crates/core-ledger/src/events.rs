@@ -387,9 +387,12 @@ impl AuditLog {
     /// # Errors
     /// [`AuditError`]; a log that does not match its signed head is not written to.
     pub fn open(files: &Files, dir: &Path, staging: &Path, origin: &str) -> Result<Self, AuditError> {
-        files.create_dir(dir)?;
         // Everything is checked before anything is cut.
         let view = AuditView::read(files, dir, origin, &[])?;
+        if view.head.is_none() {
+            // A head is published into a folder whose name is durable.
+            files.create_dir(dir)?;
+        }
         let published = view.head.as_ref().map_or(0, |head| head.size);
         Ok(Self {
             log: SignedLog::go_on(files, dir, staging, origin, published)?,

@@ -1,5 +1,6 @@
 //! Durable files: written whole, synced, published by name without replacing anything.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -97,6 +98,38 @@ impl Files {
         self.sync_parent(target)
     }
 
+    /// As [`Files::replace`] of each of `group`, with syncs that share what they wait for. All are durable when it returns; a
+    /// stop before that leaves of each what it was, or the whole of it.
+    ///
+    /// # Errors
+    /// [`FileError`]; some may be replaced then, each as a whole.
+    pub fn replace_all(&self, staging: &Path, group: &[(PathBuf, &[u8])]) -> Result<(), FileError> {
+        let mut staged = Vec::new();
+        let replaced = self.replace_group(staging, group, &mut staged);
+        if replaced.is_err() {
+            // Those that have their name already are not there any more.
+            staged.iter().for_each(|path| drop(self.storage.remove(path)));
+        }
+        replaced
+    }
+
+    fn replace_group(
+        &self,
+        staging: &Path,
+        group: &[(PathBuf, &[u8])],
+        staged: &mut Vec<PathBuf>,
+    ) -> Result<(), FileError> {
+        for (_, bytes) in group {
+            staged.push(self.stage(staging, &mut { *bytes })?.path);
+        }
+        self.sync_files(&staged.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
+        for (from, (target, _)) in staged.iter().zip(group) {
+            self.rename(from, target)?;
+        }
+        let folders: BTreeSet<&Path> = group.iter().filter_map(|(target, _)| target.parent()).collect();
+        self.sync_dirs(&folders.into_iter().collect::<Vec<_>>())
+    }
+
     /// As [`Files::replace`], but nothing is synced: for what is derived, whose reader takes a damaged file for none.
     ///
     /// # Errors
@@ -113,6 +146,17 @@ impl Files {
     pub fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         let mut file = self.copy_new(path, &mut { bytes })?;
         file.sync().map_err(FileError::at("sync", path))
+    }
+
+    /// As [`Files::write_new`] of each of `group`, with syncs that share what they wait for.
+    ///
+    /// # Errors
+    /// [`FileError`] when one exists or a step fails; some may have been written then.
+    pub fn write_all_new(&self, group: &[(PathBuf, &[u8])]) -> Result<(), FileError> {
+        for (path, bytes) in group {
+            drop(self.copy_new(path, &mut { *bytes })?);
+        }
+        self.sync_files(&group.iter().map(|(path, _)| path.as_path()).collect::<Vec<_>>())
     }
 
     fn stage_durably(&self, staging: &Path, bytes: &[u8]) -> Result<Staged, FileError> {
@@ -347,5 +391,65 @@ impl Files {
     /// [`FileError`].
     pub fn lock(&self, path: &Path, mode: LockMode, wait: bool) -> Result<Option<Held>, FileError> {
         self.storage.lock(path, mode, wait).map_err(FileError::at("lock", path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::sim::{Fault, Left, SimDisk};
+
+    const FILES: [&str; 3] = ["/s/a/one", "/s/a/two", "/s/b/three"];
+
+    fn replace(disk: &SimDisk) -> Result<(), FileError> {
+        let bytes = [7; 1200];
+        let group = FILES.map(|path| (PathBuf::from(path), bytes.as_slice()));
+        Files::on(disk.clone()).replace_all(Path::new("/s/tmp"), &group)
+    }
+
+    /// The first file is there already.
+    fn before() -> SimDisk {
+        let disk = SimDisk::new();
+        let files = Files::on(disk.clone());
+        ["/s/tmp", "/s/a", "/s/b"].iter().for_each(|dir| files.create_dirs(Path::new(dir)).unwrap());
+        files.replace(Path::new("/s/tmp"), Path::new(FILES[0]), b"old").unwrap();
+        disk
+    }
+
+    #[test]
+    fn a_stop_while_a_group_is_replaced_leaves_of_each_the_old_or_the_whole() {
+        let whole = before();
+        let first = whole.operations();
+        replace(&whole).unwrap();
+        // Written, synced and renamed; then each folder is synced once.
+        assert_eq!(whole.operations() - first, 4 * 3 + 2);
+        for operation in first..=whole.operations() {
+            for fault in [Fault::PowerOff, Fault::Error, Fault::DiskFull] {
+                let disk = before().failing(operation, fault);
+                let done = replace(&disk).is_ok();
+                let crashes = if fault == Fault::PowerOff { disk.crashes() } else { vec![Left::Kept] };
+                for left in crashes {
+                    let files = Files::on(disk.after(left));
+                    for (i, path) in FILES.iter().enumerate() {
+                        let what = format!("{path}: {fault:?} at operation {operation}, {left:?}");
+                        match files.read_bounded(Path::new(path), 1 << 20) {
+                            Ok(bytes) if bytes == [7; 1200] => (),
+                            Ok(bytes) => assert!(i == 0 && bytes == b"old" && !done, "{what}"),
+                            Err(_) => assert!(i > 0 && !done, "{what}"),
+                        }
+                    }
+                    if fault == Fault::Error {
+                        assert!(
+                            files.list(Path::new("/s/tmp")).unwrap().is_empty(),
+                            "{fault:?} at {operation}"
+                        );
+                    }
+                }
+            }
+        }
+        let lying = before().failing(first, Fault::Lies);
+        replace(&lying).unwrap();
+        let lost = Files::on(lying.after(Left::Dropped)).read_bounded(Path::new(FILES[2]), 1 << 20);
+        assert!(lost.is_err(), "a disk that lies is seen to lose it");
     }
 }

@@ -238,6 +238,11 @@ impl LogWriter {
             tracing::warn!(path = %at.display(), bytes = end.torn_bytes, "cut a torn tail");
             writer.file.truncate(end.offset).map_err(FileError::at("truncate", &at))?;
         }
+        let acknowledged = matches!(acknowledged, Acknowledged::Records(n) if n > 0 && n == end.records);
+        if acknowledged && end.torn_bytes == 0 {
+            // Whoever acknowledged them had synced all of it, with its name.
+            return Ok((writer, records));
+        }
         if end.offset == 0 {
             writer.begin()?;
         } else {

@@ -336,6 +336,9 @@ impl SignedLog {
             let note = key.sign_note(&head.body(), &self.origin).map_err(|source| self.at_head(source))?;
             self.files.replace(&self.staging, &self.dir.join(HEAD), note.as_bytes())?;
             self.published = head.size;
+        } else {
+            // Whoever published it may have been stopped before its name was durable.
+            self.files.sync_dir(&self.dir)?;
         }
         Ok(head)
     }

@@ -52,14 +52,15 @@ impl Cache {
         (entry.action == *action && entry.tools == tools).then_some(entry)
     }
 
-    /// Keeps what is known of an action, in place of what was known before.
+    /// Keeps what is known of an action, in place of what was known before. It may be lost with the power: then the action is
+    /// executed again.
     ///
     /// # Errors
     /// [`FileError`]; a caller may go on without a cache.
     pub fn store(&self, entry: &CachedAction) -> Result<(), FileError> {
         let staging = self.dir.join("tmp");
         self.files.create_dir_all(&staging)?;
-        self.files.replace(&staging, &self.path(&entry.action, entry.tools), &canon::encode(entry))
+        self.files.replace_derived(&staging, &self.path(&entry.action, entry.tools), &canon::encode(entry))
     }
 }
 

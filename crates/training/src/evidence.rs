@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use bitproof_core_ledger::digest::{Content, Digest};
+use bitproof_scheduler::stat_cache::StatCache;
 use serde::{Deserialize, Serialize};
 
 /// The schema that this version writes.
@@ -41,11 +42,10 @@ pub struct Host {
 }
 
 impl Host {
-    /// Observes this machine. `user` comes from whoever may read the environment.
-    pub fn observe(user: &str, isa: &str) -> Self {
-        let binary = std::env::current_exe().ok().and_then(|path| std::fs::File::open(path).ok());
-        let binary_blake3 =
-            binary.and_then(|mut file| Digest::of_reader(&mut file).ok()).map(|(digest, _)| digest);
+    /// Observes this machine. `user` comes from whoever may read the environment, `hashed` tells what the binary hashes to.
+    pub fn observe(user: &str, isa: &str, hashed: &StatCache) -> Self {
+        let binary = std::env::current_exe().ok().and_then(|path| hashed.digest_file(&path).ok());
+        let binary_blake3 = binary.map(|(digest, _)| digest);
         Self {
             bitproof_version: env!("CARGO_PKG_VERSION").to_owned(),
             binary_blake3,
@@ -72,9 +72,15 @@ fn cpu_name() -> Option<String> {
 
 /// Asks git about the work tree that holds `dir`; `None` where there is no git or no work tree.
 pub fn git_state(dir: &Path) -> Option<GitState> {
-    let commit = git(dir, &["rev-parse", "HEAD"])?.trim().to_owned();
-    let status = git(dir, &["status", "--porcelain", "--untracked-files=no"])?;
-    Some(GitState { commit, dirty: !status.trim().is_empty() })
+    let status = git(dir, &["status", "--porcelain=v2", "--branch", "--untracked-files=no"])?;
+    git_status(&status)
+}
+
+/// What `git status` says; `None` where nothing was committed yet.
+fn git_status(status: &str) -> Option<GitState> {
+    let commit = status.lines().find_map(|line| line.strip_prefix("# branch.oid "))?;
+    let dirty = status.lines().any(|line| !line.starts_with('#'));
+    (commit != "(initial)").then(|| GitState { commit: commit.to_owned(), dirty })
 }
 
 /// The files below `dir` that git tracks, relative to it and sorted; `None` where there is no git or no work tree. A file whose
@@ -127,4 +133,19 @@ pub struct Evidence {
     pub failures: BTreeMap<String, String>,
     /// How often a task was begun that was begun more than once by the process that sealed the run.
     pub attempts: BTreeMap<String, u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_dirty_when_something_tracked_differs() {
+        let clean = "# branch.oid 0123abcd\n# branch.head main\n";
+        let state = |dirty| Some(GitState { commit: "0123abcd".to_owned(), dirty });
+        assert_eq!(git_status(clean), state(false));
+        assert_eq!(git_status(&format!("{clean}1 .M N... 100644 100644 100644 a b file\n")), state(true));
+        assert_eq!(git_status("# branch.oid (initial)\n# branch.head main\n"), None);
+        assert_eq!(git_status(""), None);
+    }
 }

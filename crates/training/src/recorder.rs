@@ -145,7 +145,11 @@ impl<'a> Recorder<'a> {
                 Some(_) => {}
             }
         }
-        recorder.record(&opening)?;
+        match &view.head {
+            // The log begins with the store, as was checked, and has these keys.
+            Some(head) if opening.len() == 1 => keys.remember_head(recorder.store.id(), head)?,
+            _ => drop(recorder.record(&opening)?),
+        }
         Ok(recorder)
     }
 

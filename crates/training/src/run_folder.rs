@@ -181,8 +181,11 @@ impl RunFolder {
         let staged = store.staging().join(format!("run-{}", hex(&uid)));
         files.create_dir_all(&staged)?;
         let header = Header { schema: HEADER_SCHEMA.to_owned(), run: name.clone(), uid: hex(&uid) };
-        files.write_new(&staged.join(HEADER), &pretty(&header))?;
-        files.write_new(&staged.join(PLAN), &plan.encode())?;
+        let (header, encoded) = (pretty(&header), plan.encode());
+        files.write_all_new(&[
+            (staged.join(HEADER), header.as_slice()),
+            (staged.join(PLAN), encoded.as_slice()),
+        ])?;
         files.sync_dir(&staged)?;
         let dir = runs.join(&name);
         files.rename(&staged, &dir)?;

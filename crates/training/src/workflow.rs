@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use bitproof_core_ledger::canon;
 use bitproof_core_ledger::clock::{rfc3339, Clock};
@@ -85,7 +86,7 @@ pub fn run(
     let began = around.collector.now_ns();
     let rss_before = bitproof_telemetry::rss_bytes();
     let started = rfc3339(around.clock.unix_seconds());
-    let host = Host::observe(&around.user, around.isa);
+    let host = Host::observe(&around.user, around.isa, prepared.hashed());
     let mut recorder = Recorder::open(
         &around.files,
         &around.store_root,
@@ -117,12 +118,21 @@ pub fn run(
         around.collector,
         &around.cancel,
     );
+    // Opening the ledger makes these names durable with its own.
+    around.files.create_dir_all(&folder.path(TELEMETRY))?;
+    around.files.create_dir_all(&folder.path(OBSERVED))?;
     let (mut ledger, committed) = Ledger::open(&around.files, &folder.path(LEDGER), &folder.plan)?;
     worker.adopt_committed(&committed)?;
     let resumed_at = committed.len();
-    around.files.create_dir(&folder.path(TELEMETRY))?;
-    around.files.create_dir(&folder.path(OBSERVED))?;
-    let execution = execute(&folder.plan, &worker, &mut ledger, committed, request.workers, &around.cancel)?;
+    let (execution, git) = thread::scope(|scope| {
+        // Git may take as long as a cached run does.
+        let git = scope
+            .spawn(|| request.pipeline_path.parent().and_then(|dir| evidence::git_state(&absolute(dir))));
+        let workers = request.workers;
+        let execution = execute(&folder.plan, &worker, &mut ledger, committed, workers, &around.cancel);
+        (execution, git.join().expect("asking git does not panic"))
+    });
+    let execution = execution?;
     let observed = worker.into_observed();
     let metrics = judge::collect_metrics(&objects, &execution.entries)?;
     let finish = |mut report: RunReport| {
@@ -158,7 +168,7 @@ pub fn run(
         started,
         sealed: rfc3339(around.clock.unix_seconds()),
         host,
-        git: request.pipeline_path.parent().and_then(|dir| evidence::git_state(&absolute(dir))),
+        git,
         workers: request.workers,
         threads: request.threads,
         cached_from: told(&observed, |task| &task.cached_from),
@@ -299,12 +309,8 @@ fn write_sealed_files(
     let staging = recorder.store.staging();
     let files = recorder.store.files();
     let write = |path: &Path, bytes: &[u8]| files.replace(&staging, path, bytes);
-    let signed = |path: &Path, bytes: &[u8]| -> Result<(), WorkflowError> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        write(path, bytes)?;
-        let signature = signature::sign(&name, bytes, &recorder.artifact_key)?;
-        Ok(write(&path.with_file_name(format!("{name}{SIGNATURE_SUFFIX}")), signature.as_bytes())?)
-    };
+    let sign = |name: &str, bytes: &[u8]| signature::sign(name, bytes, &recorder.artifact_key);
+    let signature_of = |name: &str| format!("{name}{SIGNATURE_SUFFIX}");
     for (task, entry) in folder.plan.tasks().zip(&execution.entries) {
         if task.spec.code.native().is_none_or(|native| native.kind != stages::PACKAGE) {
             continue;
@@ -315,17 +321,24 @@ fn write_sealed_files(
         files.create_dir(&dir)?;
         for (output, id) in outputs {
             let bytes = recorder.store.objects().get(id)?;
-            let path = dir.join(stages::package_file(output));
+            let name = stages::package_file(output);
+            write(&dir.join(name), &bytes)?;
             if output == stages::MODEL {
-                signed(&path, &bytes)?;
-            } else {
-                write(&path, &bytes)?;
+                write(&dir.join(signature_of(name)), sign(name, &bytes)?.as_bytes())?;
             }
         }
     }
-    let manifest = Manifest::new(&folder.plan, &execution.entries, metrics);
-    signed(&folder.path(MANIFEST), &manifest.encode())?;
-    write(&folder.path(EVIDENCE), &pretty(evidence))?;
+    let manifest = Manifest::new(&folder.plan, &execution.entries, metrics).encode();
+    let signature = sign(MANIFEST, &manifest)?;
+    let evidence = pretty(evidence);
+    files.replace_all(
+        &staging,
+        &[
+            (folder.path(MANIFEST), manifest.as_slice()),
+            (folder.path(&signature_of(MANIFEST)), signature.as_bytes()),
+            (folder.path(EVIDENCE), evidence.as_slice()),
+        ],
+    )?;
     let mut paths = folder.evidence_files()?;
     let objects = recorder.store.objects();
     paths.extend(closure(folder, &execution.entries, &objects).iter().map(object_path));

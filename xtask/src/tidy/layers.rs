@@ -53,7 +53,13 @@ const LAYERS: &[Layer] = &[
     ),
     (
         "bitproof-benches",
-        &["bitproof-core-ledger", "bitproof-scheduler", "bitproof-kernels", "bitproof-telemetry"],
+        &[
+            "bitproof-core-ledger",
+            "bitproof-scheduler",
+            "bitproof-kernels",
+            "bitproof-telemetry",
+            "bitproof-training",
+        ],
     ),
     ("bitproof-embed-ledger", &["bitproof-core-ledger"]),
     ("bitproof-embed-kernels", &["bitproof-kernels"]),

@@ -117,7 +117,7 @@ impl Workdir {
     }
 
     fn create_parents(&self, path: &str) -> Result<(), Cause> {
-        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let Some((parent, _)) = path.rsplit_once('/') else { return Ok(()) };
         let parent = self.work.join(parent);
         fs::create_dir_all(&parent).map_err(io_error("create", &parent))
     }

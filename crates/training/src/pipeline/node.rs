@@ -48,12 +48,26 @@ impl Value {
     }
 }
 
-/// Line and column, from 1, of a byte offset.
-pub(super) fn place_at(text: &str, offset: usize) -> Place {
-    let before = &text[..text.floor_char_boundary(offset.min(text.len()))];
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-    Place::File { line, column }
+/// A text whose places are asked for, each in the logarithm of its number of lines.
+pub(super) struct Lines<'a> {
+    text: &'a str,
+    /// Where each line begins.
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn of(text: &'a str) -> Self {
+        let ends = text.match_indices('\n').map(|(at, _)| at + 1);
+        Self { text, starts: std::iter::once(0).chain(ends).collect() }
+    }
+
+    /// Line and column, from 1, of a byte offset.
+    pub(super) fn place_at(&self, offset: usize) -> Place {
+        let offset = self.text.floor_char_boundary(offset.min(self.text.len()));
+        let line = self.starts.partition_point(|&start| start <= offset);
+        let column = self.text[self.starts[line - 1]..offset].chars().count() + 1;
+        Place::File { line, column }
+    }
 }
 
 /// Builds the tree; `place` maps a byte offset to a place.

@@ -6,7 +6,7 @@ use bitproof_experiment_graph::{Better, Gate, OnMissing, OnNoBaseline, Quantity,
 use bitproof_scheduler::MAX_LANES;
 use toml::de::{DeTable, DeValue};
 
-use super::node::{self, nearest_hint, place_at, Entry, Keys, Node, Reporter, Value};
+use super::node::{self, nearest_hint, Entry, Keys, Lines, Node, Reporter, Value};
 use super::stage::Family;
 use super::{
     check, matrix, BudgetSpec, DataInput, OnFailure, Pipeline, PipelineError, Place, Stage, Tool,
@@ -61,9 +61,10 @@ fn read_tree(reporter: Reporter<'_>, text: &[u8]) -> Result<Vec<Entry>, Pipeline
     }
     let text = std::str::from_utf8(text).map_err(|e| {
         let valid = std::str::from_utf8(&text[..e.valid_up_to()]).unwrap_or("");
-        reporter.error(&place_at(valid, valid.len()), "the file is not UTF-8", "save it as UTF-8")
+        reporter.error(&Lines::of(valid).place_at(valid.len()), "the file is not UTF-8", "save it as UTF-8")
     })?;
-    let place = |offset: usize| place_at(text, offset);
+    let lines = Lines::of(text);
+    let place = |offset: usize| lines.place_at(offset);
     let table = DeTable::parse(text).map_err(|e| {
         let at = place(e.span().map_or(0, |span| span.start));
         reporter.error(&at, e.message().replace('\n', " "), "see docs/reference/pipeline.md")

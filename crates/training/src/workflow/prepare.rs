@@ -97,6 +97,11 @@ impl Prepared {
         &self.tools
     }
 
+    /// What files hash to.
+    pub(super) fn hashed(&self) -> &StatCache {
+        &self.hashed
+    }
+
     /// Keeps which files were hashed, for the next time.
     pub(super) fn remember_files(&self) {
         if let Err(error) = self.hashed.save() {

@@ -72,6 +72,8 @@ pub(super) struct Worker<'a> {
     scratch: PathBuf,
     /// What was made and is read from where it was staged. It stays there when it is settled: a task may be about to open it.
     staged: Mutex<BTreeMap<ObjectId, Arc<StagedObject>>>,
+    /// What this process has made durable, or found whole in a sealed run; many tasks may make the same.
+    kept: Mutex<BTreeSet<ObjectId>>,
     notes: Mutex<BTreeMap<String, Notes>>,
     /// What was observed of every task, also by an interrupted process.
     observed: Mutex<BTreeMap<String, ObservedTask>>,
@@ -104,6 +106,7 @@ impl<'a> Worker<'a> {
             index,
             scratch: store.staging(),
             staged: Mutex::default(),
+            kept: Mutex::default(),
             notes: Mutex::default(),
             observed: Mutex::default(),
             origins: Mutex::default(),
@@ -150,10 +153,18 @@ impl<'a> Worker<'a> {
             return None;
         }
         let measured = origin.measured.get(&entry.task.0)?.clone();
-        known.outputs.iter().try_for_each(|(_, id)| self.objects.verify(id).map(drop)).ok()?;
+        known.outputs.iter().try_for_each(|(_, id)| self.find_whole(id)).ok()?;
         let observed = ObservedTask { cached_from: Some(known.origin), ..self.of_task(id) };
         lock(&self.notes).insert(id.clone(), Notes { measured, observed, executed: None });
         Some(known.outputs.into_iter().collect())
+    }
+
+    fn find_whole(&self, id: &ObjectId) -> Result<(), ObjectError> {
+        if !lock(&self.kept).contains(id) {
+            self.objects.verify(id)?;
+            lock(&self.kept).insert(*id);
+        }
+        Ok(())
     }
 
     fn of_task(&self, task: &str) -> ObservedTask {
@@ -268,12 +279,15 @@ impl Runner for Worker<'_> {
 
     /// Outputs, measurements and observations of the group become durable together.
     fn settle(&self, group: &[Settled<'_>]) -> Result<(), SettleError> {
-        let made: BTreeSet<ObjectId> = group.iter().flat_map(|settled| outputs_of(settled.entry)).collect();
+        let mut made: BTreeSet<ObjectId> =
+            group.iter().flat_map(|settled| outputs_of(settled.entry)).collect();
+        made.retain(|id| !lock(&self.kept).contains(id));
         let staged: Vec<Arc<StagedObject>> = {
             let staged = lock(&self.staged);
             made.iter().filter_map(|id| staged.get(id).cloned()).collect()
         };
         self.objects.settle(staged.iter().map(Arc::as_ref)).map_err(SettleError::new)?;
+        lock(&self.kept).extend(staged.iter().map(|staged| *staged.id()));
         let mut measured = Vec::new();
         let mut observed = Vec::new();
         let mut cached = Vec::new();
@@ -297,13 +311,15 @@ impl Runner for Worker<'_> {
             }
         }
         let name = observed::file_name(group.first().map_or(0, |settled| settled.task.sequence));
+        let told = observed::encode(&observed);
+        let evidence = [(TELEMETRY, measured.as_slice()), (OBSERVED, told.as_slice())];
+        let evidence: Vec<(PathBuf, &[u8])> = evidence
+            .into_iter()
+            .filter(|(_, bytes)| !bytes.is_empty())
+            .map(|(folder, bytes)| (self.folder.path(folder).join(&name), bytes))
+            .collect();
         let files = self.store.files();
-        for (folder, bytes) in [(TELEMETRY, &measured), (OBSERVED, &observed::encode(&observed))] {
-            if !bytes.is_empty() {
-                let path = self.folder.path(folder).join(&name);
-                files.replace(&self.store.staging(), &path, bytes).map_err(SettleError::new)?;
-            }
-        }
+        files.replace_all(&self.store.staging(), &evidence).map_err(SettleError::new)?;
         lock(&self.observed).extend(observed.into_iter().map(|task| (task.task.clone(), task)));
         if let Some(cache) = &self.cache {
             if let Err(error) = cached.iter().try_for_each(|entry| cache.store(entry)) {
