@@ -1,7 +1,7 @@
 //! From stages as they are written to tasks: a stage with a matrix becomes a task for each combination of its values, and so
 //! does every stage that takes an output of one of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bitproof_scheduler::command::CommandInput;
 
@@ -33,17 +33,21 @@ pub(super) fn expand(r: Reporter<'_>, families: &[Family<'_>]) -> Result<Vec<Sta
     for family in families {
         axes_of(family, &by_name, &mut axes);
     }
+    let mut labels: BTreeMap<&str, Vec<Vec<String>>> = BTreeMap::new();
+    for (family, axes) in &axes {
+        let of_family = axes.iter().map(|a| self::labels(r, a.axis)).collect::<Result<Vec<_>, _>>()?;
+        labels.insert(family, of_family);
+    }
     let mut stages = Vec::new();
     for family in families {
         let own = &axes[family.name.as_str()];
-        let labels = own.iter().map(|a| labels(r, a.axis)).collect::<Result<Vec<_>, _>>()?;
         let combinations = own.iter().try_fold(1usize, |n, a| n.checked_mul(a.axis.values.len()));
         let total = combinations.and_then(|n| n.checked_add(stages.len()));
         if total.is_none_or(|total| total > MAX_TASKS) {
             let message = format!("with stage {:?} there are more than {MAX_TASKS} tasks", family.name);
             return Err(r.error(&family.place, message, "use a smaller matrix"));
         }
-        for choice in choices(own) {
+        for choice in choices(own, &|_| None) {
             stages.push(task(r, family, &choice, &axes, &labels, &by_name)?);
         }
     }
@@ -83,11 +87,13 @@ fn axes_of<'a>(
     }
 }
 
-fn choices(axes: &[AxisOf<'_>]) -> Vec<Choice> {
+/// Every combination of values, or of those that are pinned along some axes.
+fn choices(axes: &[AxisOf<'_>], pinned: &dyn Fn(&AxisOf<'_>) -> Option<usize>) -> Vec<Choice> {
     axes.iter().fold(vec![Vec::new()], |choices, axis| {
+        let values = pinned(axis).map_or(0..axis.axis.values.len(), |value| value..value + 1);
         let longer = |choice: &Choice| {
             let choice = choice.clone();
-            (0..axis.axis.values.len()).map(move |i| [&choice[..], &[i]].concat())
+            values.clone().map(move |i| [&choice[..], &[i]].concat())
         };
         choices.iter().flat_map(longer).collect()
     })
@@ -98,24 +104,20 @@ fn task(
     family: &Family<'_>,
     choice: &[usize],
     axes: &BTreeMap<&str, Vec<AxisOf<'_>>>,
-    labels: &[Vec<String>],
+    labels: &BTreeMap<&str, Vec<Vec<String>>>,
     by_name: &BTreeMap<&str, &Family<'_>>,
 ) -> Result<Stage, PipelineError> {
     let own = &axes[family.name.as_str()];
-    let name = task_name(r, family, own, choice, labels)?;
+    let name = task_name(r, family, own, choice, &labels[family.name.as_str()])?;
     // The tasks of another stage that agree with this one where they have an axis in common.
     let tasks_of = |stage: &str| -> Result<Vec<String>, PipelineError> {
         let theirs = &axes[stage];
-        let labels = theirs.iter().map(|a| self::labels(r, a.axis)).collect::<Result<Vec<_>, _>>()?;
-        let agrees = |other: &Choice| {
-            theirs.iter().zip(other).all(|(axis, &value)| {
-                own.iter().zip(choice).all(|(mine, &chosen)| {
-                    (mine.family, &mine.axis.key) != (axis.family, &axis.axis.key) || chosen == value
-                })
-            })
+        let mine = |axis: &AxisOf<'_>| {
+            let same = |m: &AxisOf<'_>| (m.family, &m.axis.key) == (axis.family, &axis.axis.key);
+            own.iter().position(same).map(|at| choice[at])
         };
-        let found = choices(theirs).into_iter().filter(agrees);
-        found.map(|choice| task_name(r, by_name[stage], theirs, &choice, &labels)).collect()
+        let found = choices(theirs, &mine).into_iter();
+        found.map(|choice| task_name(r, by_name[stage], theirs, &choice, &labels[stage])).collect()
     };
     let mut inputs = Vec::new();
     let mut command_inputs = Vec::new();
@@ -190,10 +192,10 @@ fn task_name(
 
 /// What each value is called in the name of a task.
 fn labels(r: Reporter<'_>, axis: &Axis) -> Result<Vec<String>, PipelineError> {
-    let mut labels: Vec<String> = Vec::new();
+    let (mut labels, mut seen) = (Vec::new(), BTreeSet::new());
     for (i, node) in axis.values.iter().enumerate() {
         let label = label(node).unwrap_or_else(|| format!("#{i}"));
-        if labels.contains(&label) {
+        if !seen.insert(label.clone()) {
             let message = format!("{} has the value {label} twice", axis.key);
             return Err(r.error(&node.place, message, "keep one of them"));
         }
