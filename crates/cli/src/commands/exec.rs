@@ -31,14 +31,14 @@ pub(super) fn execute(app: &App, args: &Exec) -> Result<Exit, Failure> {
     let adopted = adopt(&folder, &asked, &environment).map_err(Failure::usage)?;
     let file = folder.join(FILE);
     // What cannot be written is told before anything runs.
-    let written = args.write.then(|| with_stage(&file, &adopted.draft)).transpose()?;
-    let local_file = folder.join(LOCAL_FILE);
-    let local = match args.write {
-        true => adopted.local(&text_of(&local_file, LOCAL_FILE)?.unwrap_or_default()),
-        false => Ok(None),
-    };
-    let local = local.map_err(|e| Failure::usage(format!("{LOCAL_FILE}: {e}\n  hint: correct it")))?;
-    let Adopted { draft, data, tools, .. } = adopted;
+    if args.write {
+        with_stage(&file, &adopted.draft)?;
+        local_text(&folder, &adopted)?;
+    }
+    let tools = adopted.tools.clone();
+    let draft = &adopted.draft;
+    // What is named here is meant, whatever else the project calls so.
+    let data = args.inputs.iter().map(|(name, path)| (name.clone(), folder.join(path))).collect();
     let arguments =
         Pipeline { pipeline: file.clone(), overrides: vec![], stage: None, data: vec![], tools: vec![] };
     let request = RunRequest {
@@ -55,16 +55,19 @@ pub(super) fn execute(app: &App, args: &Exec) -> Result<Exit, Failure> {
     let report = workflow::run(&around, &prepared, &request)?;
     let store = app.store_at(&report.store)?;
     check_out(&store, &report.run, &folder)?;
-    if let (Some(text), true) = (&written, run::all_done(&report)) {
-        let staging = store.staging();
+    let written = args.write && run::all_done(&report);
+    if written {
         let write = |file: &Path, text: &str| {
-            Files::on_disk().replace(&staging, file, text.as_bytes()).map_err(WorkflowError::from)
+            Files::on_disk().replace(&folder, file, text.as_bytes()).map_err(WorkflowError::from)
         };
-        write(&file, text)?;
-        local.as_ref().map_or(Ok(()), |text| write(&local_file, text))?;
+        // Somebody may have changed them since.
+        write(&file, &with_stage(&file, draft)?)?;
+        if let Some(text) = local_text(&folder, &adopted)? {
+            write(&folder.join(LOCAL_FILE), &text)?;
+        }
     }
     app.progress.clear();
-    app.answer(|| run::to_json(&report), || to_text(app, &report, &draft.name, written.is_some()))?;
+    app.answer(|| run::to_json(&report), || to_text(app, &report, &draft.name, written))?;
     Ok(run::exit(&report))
 }
 
@@ -74,6 +77,13 @@ fn with_stage(file: &Path, draft: &pipeline::Draft) -> Result<String, Failure> {
         Some(text) => draft.appended_to(FILE, &text).map_err(Failure::usage),
         None => Ok(draft.pipeline()),
     }
+}
+
+/// What becomes of the file with this machine's paths; `None` where nothing does.
+fn local_text(folder: &Path, adopted: &Adopted) -> Result<Option<String>, Failure> {
+    let text = text_of(&folder.join(LOCAL_FILE), LOCAL_FILE)?.unwrap_or_default();
+    let local = adopted.local(&text);
+    local.map_err(|e| Failure::usage(format!("{LOCAL_FILE}: {e}\n  hint: correct it")))
 }
 
 /// The text of a file; `None` where there is none.
@@ -89,7 +99,7 @@ fn text_of(file: &Path, name: &str) -> Result<Option<String>, Failure> {
 
 fn to_text(app: &App, report: &RunReport, stage: &str, written: bool) -> String {
     let mut text = run::to_text(report, app.paint);
-    if written && run::all_done(report) {
+    if written {
         text.push_str(&format!("added stage {stage} to {FILE}: bitproof run --stage {stage}\n"));
     }
     text

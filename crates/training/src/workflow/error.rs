@@ -112,6 +112,12 @@ pub enum WorkflowError {
         /// What is missing.
         unmet: Unmet,
     },
+    /// Something that is no folder lies where an output is to be written back.
+    #[error("the run is recorded, but an output was not written back: {} is a link or no folder\n  hint: move it away, or give the output another path", path.display())]
+    InTheWay {
+        /// What it is.
+        path: PathBuf,
+    },
     /// The tasks cannot be planned.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -186,6 +192,7 @@ impl WorkflowError {
             Self::Dispatch(DispatchError::Misfit(_) | DispatchError::Divergence { .. }) => FailureKind::No,
             Self::Dispatch(_)
             | Self::Ledger(LedgerError::Log(LogError::File(_)))
+            | Self::InTheWay { .. }
             | Self::File(_)
             | Self::Note(_)
             | Self::Inventory(InventoryError::File(_) | InventoryError::TooMany { .. })
