@@ -95,6 +95,10 @@ fn take(
         object.iter().filter(|(key, _)| *key != STEP).map(|(key, value)| (key.clone(), value)).collect();
     while let Some((key, value)) = open.pop() {
         match value {
+            Value::Object(_) if task.len() + key.len() >= MAX_NAME_BYTES => {
+                let name = format!("{task}/{key}").chars().take(80).collect();
+                return Err(MetricsFileError::Name { line, name });
+            }
             Value::Object(inner) => open.extend(inner.iter().map(|(k, v)| (format!("{key}/{k}"), v))),
             Value::Number(number) => {
                 let name = format!("{task}/{key}");

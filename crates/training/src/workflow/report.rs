@@ -123,10 +123,10 @@ impl RunReport {
         records: &[Record],
         observed: &BTreeMap<String, ObservedTask>,
     ) -> Self {
-        let measured = |task: &str, name: &str| {
-            let of_task = |r: &&Record| r.name == name && r.tags.get("task").is_some_and(|t| t == task);
-            records.iter().find(of_task).map(|r| r.value)
-        };
+        // Of what was measured twice the first counts.
+        let named = |r: &Record| Some(((r.tags.get("task")?.clone(), r.name.clone()), r.value));
+        let measured: BTreeMap<(String, String), i64> = records.iter().rev().filter_map(named).collect();
+        let measured = |task: &str, name: &str| measured.get(&(task.to_owned(), name.to_owned())).copied();
         let tasks: Vec<TaskReport> = execution
             .entries
             .iter()

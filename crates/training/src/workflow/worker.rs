@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bitproof_core_ledger::digest::{Digest, ToolsKind};
 use bitproof_core_ledger::files::FileError;
-use bitproof_core_ledger::folder::Folder;
+use bitproof_core_ledger::folder::{Folder, FolderError};
 use bitproof_core_ledger::inventory::Inventory;
 use bitproof_core_ledger::objects::{ObjectError, ObjectId, Objects, StagedObject};
 use bitproof_core_ledger::Store;
@@ -26,6 +26,8 @@ use crate::run_folder::{RunFolder, RunIndex, OBSERVED, TELEMETRY};
 /// A sealed run whose ledger is the one that the log names, with what was measured of it.
 struct Origin {
     ledger: LedgerView,
+    /// The place of each action's entry.
+    by_action: BTreeMap<ActionDigest, usize>,
     measured: BTreeMap<String, Vec<Record>>,
 }
 
@@ -36,7 +38,8 @@ impl Origin {
         let ledger = folder.sealed_ledger(row).ok()?;
         let inventory = folder.sealed_inventory(row).ok()?;
         let measured = folder.measured(|path, bytes| is_listed(&inventory, path, bytes)).ok()?;
-        Some(Self { ledger, measured })
+        let by_action = (0..).zip(&ledger.entries).filter_map(|(i, e)| Some((e.action?, i))).collect();
+        Some(Self { ledger, by_action, measured })
     }
 }
 
@@ -148,7 +151,7 @@ impl<'a> Worker<'a> {
         let cache = self.cache.as_ref().filter(|_| self.request.read_cache && !forced)?;
         let known = cache.lookup(action, tools)?;
         let origin = self.origin(&known.origin)?;
-        let entry = origin.ledger.entries.iter().find(|e| e.action == Some(*action))?;
+        let entry = &origin.ledger.entries[*origin.by_action.get(action)?];
         if !matches!(&entry.outcome, Outcome::Done { outputs } if *outputs == known.outputs) {
             return None;
         }
@@ -184,8 +187,14 @@ impl<'a> Worker<'a> {
         if let Some(known) = lock(&self.tools).get(&key) {
             return Ok(*known);
         }
+        let seen = self.observe(executor, spec)?;
+        lock(&self.tools).insert(key, seen);
+        Ok(seen)
+    }
+
+    /// Hashes the tools of a command as they are now.
+    fn observe(&self, executor: &Executor<'_>, spec: &CommandSpec) -> Result<Digest<ToolsKind>, TaskError> {
         let seen = command::observe(&executor.tools(spec)?, &spec.argv[0]).map_err(infrastructure)?;
-        lock(&self.tools).insert(key, seen.digest);
         Ok(seen.digest)
     }
 
@@ -197,7 +206,10 @@ impl<'a> Worker<'a> {
                 self.objects.stage(&mut &file)
             }
             Output::Folder(path) => {
-                let folder = Folder::open(path).map_err(refused)?;
+                let folder = Folder::open(path).map_err(|error| match error {
+                    FolderError::File(_) => infrastructure(error),
+                    other => refused(other),
+                })?;
                 self.objects.stage(&mut folder.reader())
             }
         };
@@ -246,6 +258,8 @@ impl Runner for Worker<'_> {
             contents: self,
         };
         let tools = task.spec.code.command().map(|spec| self.tools(&executor, spec)).transpose()?;
+        // Of another attempt nothing is kept.
+        lock(&self.notes).remove(id);
         if let Some(outputs) = self.lookup_cache(task, action, tools) {
             tracing::info!(task = %task.spec.id, "taken from the cache");
             return Ok(outputs);
@@ -255,7 +269,6 @@ impl Runner for Worker<'_> {
             let at = |name: &String| Some((name.clone(), self.prepared.tools().get(name)?.clone()));
             names.filter_map(at).collect()
         };
-        // Of another attempt nothing is kept.
         self.collector.take("task", id);
         let executed = executor.execute(task, inputs);
         let measured = self.collector.take("task", id);
@@ -271,8 +284,17 @@ impl Runner for Worker<'_> {
         };
         observed.command = executed.observed.as_ref().map(|seen| ObservedCommand::of(seen, tools, paths()));
         let outputs = executed.outputs.iter().map(|(name, output)| Ok((name.clone(), self.stage(output)?)));
-        let outputs = outputs.collect::<Result<Outputs, TaskError>>()?;
-        let executed = Some((*action, tools));
+        let outputs = match outputs.collect::<Result<Outputs, TaskError>>() {
+            Ok(outputs) => outputs,
+            Err(error) => {
+                observed.failure = Some(error.to_string());
+                lock(&self.notes).insert(id.clone(), Notes { measured, observed, executed: None });
+                return Err(error);
+            }
+        };
+        // Tools that changed while it ran are not those that its result is known by.
+        let now = task.spec.code.command().map(|spec| self.observe(&executor, spec)).transpose()?;
+        let executed = (now == tools).then_some((*action, tools));
         lock(&self.notes).insert(id.clone(), Notes { measured, observed, executed });
         Ok(outputs)
     }
@@ -288,13 +310,15 @@ impl Runner for Worker<'_> {
         };
         self.objects.settle(staged.iter().map(Arc::as_ref)).map_err(SettleError::new)?;
         lock(&self.kept).extend(staged.iter().map(|staged| *staged.id()));
-        let mut measured = Vec::new();
+        let (mut measured, mut told) = (Pages::default(), Pages::default());
         let mut observed = Vec::new();
         let mut cached = Vec::new();
         for settled in group {
             let id = &settled.task.spec.id.0;
             let notes = lock(&self.notes).remove(id).unwrap_or_default();
-            write_jsonl(&notes.measured, &mut measured).map_err(SettleError::new)?;
+            let mut lines = Vec::new();
+            write_jsonl(&notes.measured, &mut lines).map_err(SettleError::new)?;
+            measured.push(settled.task.sequence, lines);
             let outputs = |entry: &Entry| match &entry.outcome {
                 Outcome::Done { outputs } => outputs.clone(),
                 _ => Vec::new(),
@@ -307,26 +331,50 @@ impl Runner for Worker<'_> {
             }));
             let says = &notes.observed;
             if says.cached_from.is_some() || says.failure.is_some() || says.command.is_some() {
+                told.push(settled.task.sequence, observed::encode([&notes.observed]));
                 observed.push(notes.observed);
             }
         }
-        let name = observed::file_name(group.first().map_or(0, |settled| settled.task.sequence));
-        let told = observed::encode(&observed);
-        let evidence = [(TELEMETRY, measured.as_slice()), (OBSERVED, told.as_slice())];
-        let evidence: Vec<(PathBuf, &[u8])> = evidence
-            .into_iter()
-            .filter(|(_, bytes)| !bytes.is_empty())
-            .map(|(folder, bytes)| (self.folder.path(folder).join(&name), bytes))
-            .collect();
+        let file = |folder: &'static str| {
+            move |(first, bytes): &'_ (usize, Vec<u8>)| {
+                (self.folder.path(folder).join(observed::file_name(*first)), bytes.clone())
+            }
+        };
+        let evidence: Vec<(PathBuf, Vec<u8>)> =
+            measured.files.iter().map(file(TELEMETRY)).chain(told.files.iter().map(file(OBSERVED))).collect();
+        let evidence: Vec<(PathBuf, &[u8])> =
+            evidence.iter().map(|(path, bytes)| (path.clone(), bytes.as_slice())).collect();
         let files = self.store.files();
         files.replace_all(&self.store.staging(), &evidence).map_err(SettleError::new)?;
-        lock(&self.observed).extend(observed.into_iter().map(|task| (task.task.clone(), task)));
+        // What a program printed is on disk now.
+        let kept = |task: ObservedTask| (task.task.clone(), ObservedTask { command: None, ..task });
+        lock(&self.observed).extend(observed.into_iter().map(kept));
         if let Some(cache) = &self.cache {
             if let Err(error) = cached.iter().try_for_each(|entry| cache.store(entry)) {
                 tracing::warn!(%error, "the cache could not be written; the run goes on without it");
             }
         }
         Ok(())
+    }
+}
+
+/// What is written of the tasks of a group: a file, and another where one would be too large to be read at once.
+#[derive(Default)]
+struct Pages {
+    /// Each with the place of its first task in the commit order.
+    files: Vec<(usize, Vec<u8>)>,
+}
+
+impl Pages {
+    /// The bytes of a file after which another begins.
+    const FULL: usize = 64 << 20;
+
+    fn push(&mut self, sequence: usize, bytes: Vec<u8>) {
+        match self.files.last_mut() {
+            _ if bytes.is_empty() => {}
+            Some((_, last)) if last.len() + bytes.len() <= Self::FULL => last.extend(bytes),
+            _ => self.files.push((sequence, bytes)),
+        }
     }
 }
 
