@@ -47,7 +47,12 @@ pub(crate) fn main() -> Exit {
     let outcome = App::new(cli.global).and_then(|app| {
         let outcome = commands::dispatch(&app, cli.command);
         app.progress.clear();
-        outcome
+        // What a command says of its end then is that it was ended.
+        let interrupted = |failure| match app.cancel.is_cancelled() {
+            true => Failure { exit: Exit::Interrupted, ..failure },
+            false => failure,
+        };
+        outcome.map_err(interrupted)
     });
     match outcome {
         Ok(exit) => exit,
@@ -151,6 +156,8 @@ impl App {
                 std::thread::spawn(move || {
                     cancel.cancel();
                     command::wait_for_all(command::GRACE + Duration::from_secs(1));
+                    // Time for the main thread to answer and to clear up, which ends the process first.
+                    std::thread::sleep(Duration::from_millis(500));
                     end();
                 });
             }
