@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use bitproof_audit::{
-    replay, verify, Anchors, Difference, ReplayError, ReplayOutcome, ReplayReport, Scope, Side,
+    replay, verify, Anchors, Difference, ReplayError, ReplayOf, ReplayOutcome, ReplayReport, ReplayRequest,
+    Scope, Side,
 };
 use bitproof_core_ledger::events::EventBody;
 use bitproof_core_ledger::files::Files;
+use bitproof_core_ledger::objects::ObjectId;
+use bitproof_experiment_graph::MetricSet;
 use bitproof_scheduler::dispatch::{End, Execution};
-use bitproof_scheduler::ledger::{Entry, Ledger, Outcome};
+use bitproof_scheduler::ledger::{Entry, Failure, Ledger, Outcome};
 use bitproof_scheduler::stat_cache::StatCache;
 use bitproof_scheduler::{action_digest, Code, InputSource, Native, ParamValue, Plan, PlanSpec};
 use bitproof_tests::Project;
 use bitproof_training::evidence::{Evidence, Host};
+use bitproof_training::manifest::Manifest;
 use bitproof_training::run_folder::{RunFolder, LEDGER};
 use bitproof_training::workflow::seal;
 
@@ -191,4 +195,63 @@ fn forge_outputs(project: &Project, honest: &RunFolder, change: impl Fn(&mut Ent
     }
     seal_forged(project, &folder, entries);
     folder.name.clone()
+}
+
+/// What a replay answers to the manifest of an honest run whose entries were changed.
+fn replay_told(
+    change: impl Fn(&mut Vec<Entry>),
+    ask: impl Fn(&mut ReplayRequest),
+) -> Result<ReplayReport, ReplayError> {
+    let project = Project::new();
+    let report = project.run(&project.request(&[])).unwrap();
+    let folder = RunFolder::open(&project.store(), &report.run).unwrap();
+    let mut entries = folder.ledger().unwrap().entries;
+    change(&mut entries);
+    let manifest = Manifest::new(&folder.plan, &entries, &MetricSet::default());
+    let path = project.path().join("told.json");
+    std::fs::write(&path, manifest.encode()).unwrap();
+    let mut request = project.replay_request(&report.run);
+    request.of = ReplayOf::Manifest(path);
+    request.data.add(&project.path().join("rows.csv")).unwrap();
+    ask(&mut request);
+    replay(None, &request)
+}
+
+#[test]
+fn a_manifest_is_replayed_without_its_store_and_a_forged_one_is_told() {
+    let honest = replay_told(|_| (), |_| ()).unwrap();
+    assert_eq!((honest.outcome, honest.tasks), (ReplayOutcome::Identical, 4));
+    assert_eq!(honest.ledger_root_replayed, honest.ledger_root_recorded);
+
+    let other = |entries: &mut Vec<Entry>| {
+        let Outcome::Done { outputs } = &mut entries[1].outcome else { panic!("{entries:?}") };
+        outputs[0].1 = ObjectId::of_bytes(b"other");
+    };
+    let refused = replay_told(other, |_| ());
+    assert!(
+        matches!(refused, Err(ReplayError::Manifest { .. })),
+        "its action is of other inputs: {refused:?}"
+    );
+
+    let unnamed = |entries: &mut Vec<Entry>| {
+        let Outcome::Done { outputs } = &mut entries[0].outcome else { panic!("{entries:?}") };
+        outputs.remove(0);
+    };
+    assert!(matches!(replay_told(unnamed, |_| ()), Err(ReplayError::Misfit(_))));
+    let without_inputs =
+        |entries: &mut Vec<Entry>| entries[0].outcome = Outcome::Failed { how: Failure::Refused };
+    assert!(matches!(replay_told(without_inputs, |_| ()), Err(ReplayError::Misfit(_))));
+    let skipped = |entries: &mut Vec<Entry>| {
+        let cause = entries[0].task.clone();
+        entries[3].outcome = Outcome::Skipped { cause };
+        entries[3].action = None;
+    };
+    assert!(matches!(replay_told(skipped, |_| ()), Err(ReplayError::Misfit(_))));
+}
+
+#[test]
+fn what_could_not_be_judged_is_no_identity() {
+    let unjudged = replay_told(|_| (), |request| request.stage = Some("train".to_owned()));
+    let Err(ReplayError::NotJudged { tasks }) = unjudged else { panic!("{unjudged:?}") };
+    assert_eq!(tasks, ["train"]);
 }

@@ -13,6 +13,8 @@ use bitproof_core_ledger::files::FileError;
 use bitproof_core_ledger::folder::FolderError;
 use bitproof_core_ledger::objects::{ObjectError, ObjectId};
 use bitproof_core_ledger::Store;
+use bitproof_scheduler::board::Misfit;
+use bitproof_scheduler::command::{reach, Reached};
 use bitproof_scheduler::ledger::{ledger_root, Entry};
 use bitproof_scheduler::{Cancel, Code};
 use bitproof_training::data::DataFiles;
@@ -152,6 +154,29 @@ pub enum ReplayError {
         /// This program's version.
         here: u32,
     },
+    /// What was recorded cannot be an execution of the plan.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    /// Tasks could not be executed, so there is no answer.
+    #[error("there is no answer: {} could not be executed again, since what they take is not here\n  hint: replay without --stage, or supply data with --data NAME=PATH", tasks.join(", "))]
+    NotJudged {
+        /// The tasks.
+        tasks: Vec<String>,
+    },
+    /// No task was executed.
+    #[error(
+        "there is no answer: no task of run {run} was executed again; all are skipped, or recorded only"
+    )]
+    Nothing {
+        /// Its name.
+        run: String,
+    },
+    /// A stranger's command would run with all that the user may do.
+    #[error("task {task} of the manifest demands no isolation that is to be had here: its command would run as you\n  hint: replay the run by its name in its own store, or where the kernel has Landlock")]
+    Unisolated {
+        /// The task.
+        task: String,
+    },
     /// The run has no such stage.
     #[error("run {run} has no stage {stage:?}\n  hint: it has {known}")]
     NoStage {
@@ -183,6 +208,9 @@ pub enum ReplayError {
     /// A folder could not be read.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// Somebody asked to stop.
+    #[error("the replay was stopped before its end")]
+    Cancelled,
     /// An object could not be read.
     #[error(transparent)]
     Object(#[from] ObjectError),
@@ -212,6 +240,15 @@ pub fn replay(store: Option<&Store>, request: &ReplayRequest) -> Result<ReplayRe
     if recorded != here && wanted.iter().any(computes) {
         return Err(ReplayError::Numerics { run: subject.name, recorded, here });
     }
+    if let ReplayOf::Manifest(_) = request.of {
+        let open = |sequence: &&usize| {
+            let command = subject.plan.task(**sequence).spec.code.command();
+            command.is_some_and(|command| matches!(reach(command.isolation), Ok(Reached::None)))
+        };
+        if let Some(&sequence) = wanted.iter().find(open) {
+            return Err(ReplayError::Unisolated { task: subject.entries[sequence].task.to_string() });
+        }
+    }
     let replayer = Replayer::new(store, &subject, request);
     replayer.check_data(&wanted)?;
     let judged = replayer.all(&wanted)?;
@@ -232,6 +269,7 @@ pub fn replay(store: Option<&Store>, request: &ReplayRequest) -> Result<ReplayRe
         let task = entries[sequence].task.to_string();
         match judged {
             Judged::Recorded => report.recorded.push(task),
+            Judged::Skipped => {}
             Judged::Passed => report.not_judged.push(task),
             Judged::Executed(replayed) => {
                 let Replayed { entry, tolerated, divergence } = *replayed;
@@ -241,6 +279,12 @@ pub fn replay(store: Option<&Store>, request: &ReplayRequest) -> Result<ReplayRe
                 report.divergences.extend(divergence);
             }
         }
+    }
+    if report.divergences.is_empty() && !report.not_judged.is_empty() {
+        return Err(ReplayError::NotJudged { tasks: report.not_judged });
+    }
+    if report.tasks == 0 {
+        return Err(ReplayError::Nothing { run: report.run });
     }
     report.ledger_root_replayed = ledger_root(&subject.plan, &entries);
     report.outcome = match (report.divergences.is_empty(), report.tolerated.is_empty()) {
@@ -255,6 +299,8 @@ pub fn replay(store: Option<&Store>, request: &ReplayRequest) -> Result<ReplayRe
 enum Judged {
     /// It is not to be executed.
     Recorded,
+    /// It was not executed then, since another failed.
+    Skipped,
     /// It could not be: an input diverged, and the recorded one is not there.
     Passed,
     Executed(Box<Replayed>),

@@ -16,6 +16,7 @@ use bitproof_core_ledger::signature;
 use bitproof_core_ledger::signed_log::SignedLogError;
 use bitproof_core_ledger::storage::EntryKind;
 use bitproof_core_ledger::store::{Store, StoreError, STORE_FILE};
+use bitproof_scheduler::board::Board;
 use bitproof_scheduler::ledger::{result_root, Entry, LedgerError, LedgerView, Outcome};
 use bitproof_scheduler::{action_digest, InputSource, OnFailure, Plan};
 use bitproof_training::judge::{self, collect_metrics};
@@ -427,6 +428,11 @@ impl<'a> Verifier<'a> {
                 let check = "outcome";
                 self.find(check, path, None, format!("task {}: {expected}", entry.task), got);
             }
+        }
+        // What each entry alone does not show: that all of them together are an execution of the plan.
+        if let (Err(misfit), true) = (Board::new(&folder.plan, &ledger.entries), self.report.ok()) {
+            let expected = "entries that an execution of the plan makes".to_owned();
+            self.find("outcome", path, None, expected, misfit.to_string());
         }
         for (task, entry) in folder.plan.tasks().zip(&ledger.entries) {
             let inputs = recorded_inputs(&folder.plan, &ledger.entries, &task.spec.inputs);

@@ -42,7 +42,7 @@ pub use error::{Cause, CommandError};
 pub use isolation::{reach, Reached, Unmet};
 pub use outputs::{Made, OutputError};
 pub use process::{wait_for_all, Exit, GRACE};
-pub use spec::{CodeFile, CommandInput, CommandOutput, CommandSpec, Isolation, ReplayMode};
+pub use spec::{CodeFile, CommandInput, CommandOutput, CommandSpec, Isolation, ReplayMode, METRICS};
 pub use tools::{observe, Observation, Tool, ToolError, SYSTEM_PATH};
 
 use layout::Layout;

@@ -152,6 +152,12 @@ pub enum PlanError {
         /// What it takes.
         input: String,
     },
+    /// A task's command does not say what each input is to it, or makes other outputs than the task.
+    #[error("the command of task {task} has other inputs or outputs than the task")]
+    Command {
+        /// The task.
+        task: TaskId,
+    },
     /// A task's outputs are not in order, or one is listed twice.
     #[error("task {task} lists its output {output} out of order or twice")]
     Outputs {

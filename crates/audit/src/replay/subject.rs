@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 
 use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::Store;
-use bitproof_scheduler::ledger::Entry;
-use bitproof_scheduler::Plan;
-use bitproof_training::manifest::Manifest;
+use bitproof_scheduler::board::Board;
+use bitproof_scheduler::ledger::{Entry, Outcome};
+use bitproof_scheduler::{action_digest, Plan};
+use bitproof_training::manifest::{Manifest, ManifestError};
 use bitproof_training::run_folder::RunFolder;
 
 use super::{ReplayError, ReplayOf, ReplayRequest};
 use crate::anchors::Anchors;
 use crate::report::Scope;
-use crate::verify::{self, VerifyError};
+use crate::verify::{self, recorded_inputs, VerifyError};
 
 const MANIFEST_BYTES: u64 = 128 << 20;
 
@@ -46,6 +47,8 @@ impl Subject {
         }
         let folder = RunFolder::open(store, &report.runs[0])?;
         let entries = folder.ledger()?.entries;
+        // Verification has seen that they are of the plan.
+        Board::new(&folder.plan, &entries)?;
         let mut tools = BTreeMap::new();
         for seen in folder.observed()?.into_values() {
             // What came from the cache was observed by another run.
@@ -65,6 +68,15 @@ impl Subject {
         let malformed = |source| ReplayError::Manifest { path: path.to_owned(), source };
         let manifest = Manifest::decode(&bytes).map_err(malformed)?;
         let (plan, entries) = manifest.execution().map_err(malformed)?;
+        Board::new(&plan, &entries)?;
+        let spec = plan.spec();
+        for (task, entry) in plan.tasks().zip(&entries) {
+            let inputs = recorded_inputs(&plan, &entries, &task.spec.inputs);
+            let action = inputs.map(|inputs| action_digest(task.spec, &inputs, spec.seed, spec.numerics));
+            if !matches!(entry.outcome, Outcome::Skipped { .. }) && entry.action != action {
+                return Err(malformed(ManifestError::Inconsistent { what: "an action" }));
+            }
+        }
         Ok(Self { name: manifest.pipeline, plan, entries, tools: BTreeMap::new() })
     }
 

@@ -61,7 +61,7 @@ impl<'a> Replayer<'a> {
                 let task = self.subject.plan.task(sequence).spec;
                 task.inputs.iter().any(|i| matches!(i, InputSource::Data(name) if *name == data.name))
             };
-            if wanted.iter().any(takes) && self.locate(&data.digest).is_err() {
+            if wanted.iter().any(|s| self.executes(*s) && takes(s)) && self.locate(&data.digest).is_err() {
                 return Err(ReplayError::MissingData { name: data.name.clone(), digest: data.digest });
             }
         }
@@ -82,14 +82,21 @@ impl<'a> Replayer<'a> {
             for (sequence, result) in self.group(&ready) {
                 judged.insert(sequence, result?);
             }
+            if self.request.cancel.is_cancelled() {
+                return Err(ReplayError::Cancelled);
+            }
         }
         Ok(judged)
     }
 
     fn is_ready(&self, sequence: usize) -> bool {
-        let executes = !matches!(self.subject.entries[sequence].outcome, Outcome::Skipped { .. })
-            && !self.is_recorded_only(sequence);
-        !executes || self.inputs(sequence).iter().all(|id| self.locate(id).is_ok())
+        !self.executes(sequence) || self.inputs(sequence).iter().all(|id| self.locate(id).is_ok())
+    }
+
+    /// Whether the task is executed again, and not only what it recorded taken.
+    fn executes(&self, sequence: usize) -> bool {
+        !matches!(self.subject.entries[sequence].outcome, Outcome::Skipped { .. })
+            && !self.is_recorded_only(sequence)
     }
 
     fn is_recorded_only(&self, sequence: usize) -> bool {
@@ -103,6 +110,9 @@ impl<'a> Replayer<'a> {
         let subscriber = tracing::dispatcher::get_default(Clone::clone);
         let work = || {
             while let Some(&sequence) = ready.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if self.request.cancel.is_cancelled() {
+                    break;
+                }
                 let result = self.judge(sequence);
                 results.lock().expect("no thread panics while it holds the results").insert(sequence, result);
             }
@@ -122,7 +132,7 @@ impl<'a> Replayer<'a> {
             return Ok(Judged::Recorded);
         }
         if let Outcome::Skipped { .. } = recorded.outcome {
-            return Ok(Judged::Executed(Box::new(Replayed::as_recorded(recorded))));
+            return Ok(Judged::Skipped);
         }
         if let Some(difference) = other_code(task) {
             let outcome = Outcome::Failed { how: Failure::Refused };
@@ -205,15 +215,20 @@ impl<'a> Replayer<'a> {
             let names: Vec<&str> = list.iter().map(|(name, _)| name.as_str()).collect();
             format!("outputs [{}]", names.join(", "))
         };
-        if names(then) != names(&outputs) {
+        if !then.iter().map(|(name, _)| name).eq(outputs.iter().map(|(name, _)| name)) {
             let difference = Difference::Outcome { recorded: names(then), replayed: names(&outputs) };
             return Ok(Replayed::diverged(sequence, entry, None, difference));
+        }
+        // What is as recorded is kept for the tasks after it, also beside an output that is not.
+        for ((name, then), (_, now)) in then.iter().zip(&outputs) {
+            if then == now {
+                self.keep(sequence, now, &made.outputs[name])?;
+            }
         }
         let mut tolerated = Vec::new();
         for ((name, then), (_, now)) in then.iter().zip(&outputs) {
             let output = &made.outputs[name];
             if then == now {
-                self.keep(now, output)?;
                 continue;
             }
             let Some(recorded) = self.recorded_bytes(then)? else {
@@ -264,13 +279,14 @@ impl<'a> Replayer<'a> {
     }
 
     /// Keeps what was made for the tasks after it, where the recorded one is not there.
-    fn keep(&self, id: &ObjectId, output: &Output) -> Result<(), ReplayError> {
+    fn keep(&self, sequence: usize, id: &ObjectId, output: &Output) -> Result<(), ReplayError> {
         if self.locate(id).is_ok() {
             return Ok(());
         }
-        let path = self.request.scratch.join(id.to_string());
+        // Another task may make the same at this moment.
+        let path = self.request.scratch.join(format!("{id}-{sequence}"));
         Files::on_disk().write_new(&path, &bytes_of(output)?)?;
-        self.made().insert(*id, path);
+        self.made().entry(*id).or_insert(path);
         Ok(())
     }
 

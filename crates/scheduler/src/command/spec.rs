@@ -6,6 +6,11 @@ use std::fmt;
 use bincode::{Decode, Encode};
 use bitproof_core_ledger::objects::ObjectId;
 
+use crate::task::TaskSpec;
+
+/// The output in which the numbers of a command lie.
+pub const METRICS: &str = "metrics";
+
 /// A program with everything that it is declared to depend on and to make.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct CommandSpec {
@@ -34,6 +39,14 @@ pub struct CommandSpec {
 }
 
 impl CommandSpec {
+    /// Whether its inputs and outputs are those of `task`. A command with files of metrics has them as an output, too.
+    pub(crate) fn fits(&self, task: &TaskSpec) -> bool {
+        let measured = (!self.metrics.is_empty()).then_some(METRICS);
+        let mut names: Vec<&str> = self.outputs.iter().map(|o| o.name.as_str()).chain(measured).collect();
+        names.sort_unstable();
+        self.inputs.len() == task.inputs.len() && names.iter().eq(&task.outputs)
+    }
+
     /// The content of its code and of its tools' lock files.
     pub fn contents(&self) -> impl Iterator<Item = ObjectId> + '_ {
         self.code.iter().map(|file| file.content).chain(self.tools.values().copied().flatten())

@@ -209,6 +209,9 @@ fn check(task: &TaskSpec, lanes: usize) -> Result<(), PlanError> {
     if let Some(lane) = task.lane.filter(|&lane| lane as usize >= lanes) {
         return Err(PlanError::UnknownLane { task: task.id.clone(), lane, lanes });
     }
+    if task.code.command().is_some_and(|command| !command.fits(task)) {
+        return Err(PlanError::Command { task: task.id.clone() });
+    }
     match task.outputs.windows(2).find(|pair| pair[0] >= pair[1]) {
         Some(pair) => Err(PlanError::Outputs { task: task.id.clone(), output: pair[1].clone() }),
         None => Ok(()),
