@@ -20,7 +20,7 @@ pub use dataset::{check_split, read as read_dataset};
 /// The kind of the stage that packages.
 pub const PACKAGE: &str = "package";
 /// The name of an output that holds metrics.
-pub const METRICS: &str = "metrics";
+pub use bitproof_scheduler::command::METRICS;
 /// The name of an output that holds a model.
 pub const MODEL: &str = "model";
 

@@ -135,6 +135,7 @@ impl Executor<'_> {
             })
         };
         let sources = task.spec.inputs.iter().zip(inputs).map(source).collect::<Result<Vec<_>, _>>()?;
+        let tools = self.tools(spec)?;
         let scratch = self.scratch.join(hex(&random_id().map_err(infrastructure)?));
         fs::create_dir(&scratch).map_err(FileError::at("create", &scratch)).map_err(infrastructure)?;
         let finished = command::run(&Job {
@@ -144,7 +145,7 @@ impl Executor<'_> {
             seed: self.plan.spec().seed,
             code: &code,
             inputs: &sources,
-            tools: &self.tools(spec)?,
+            tools: &tools,
             scratch: &scratch,
             cancel: self.cancel,
         });

@@ -293,7 +293,7 @@ impl Runner for Worker<'_> {
             }
         };
         // Tools that changed while it ran are not those that its result is known by.
-        let now = task.spec.code.command().map(|spec| self.observe(&executor, spec)).transpose()?;
+        let now = task.spec.code.command().and_then(|spec| self.observe(&executor, spec).ok());
         let executed = (now == tools).then_some((*action, tools));
         lock(&self.notes).insert(id.clone(), Notes { measured, observed, executed });
         Ok(outputs)
