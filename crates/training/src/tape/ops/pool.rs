@@ -1,0 +1,58 @@
+//! Pooling of images.
+
+use bitproof_kernels::{max_pool2d_grad_into, max_pool2d_into, Pool2d};
+use ndarray::{Array4, ArrayView4};
+
+use super::super::{Gradients, Operation, Shape, Tape, TapeError, Values, Var};
+use super::conv::{images, view, view_mut};
+
+impl Tape<'_> {
+    /// The largest element under each window: `x` is (N, C, H, W). Of equal ones the first in row-major order gets the gradient.
+    ///
+    /// # Errors
+    /// [`TapeError`] when the window does not fit into the image.
+    pub fn max_pool2d(&mut self, x: Var, pool: Pool2d) -> Result<Var, TapeError> {
+        let image = images("max_pool2d", self.shape(x))?;
+        let output = places(image, &pool);
+        let shape = Shape::new(&output)?;
+        let mut y = self.buffer(shape.elements());
+        let mut indices = Array4::zeros(output);
+        max_pool2d_into(view(image, self.value(x)), &pool, view_mut(output, &mut y), indices.view_mut())?;
+        Ok(self.record(shape, y, &[x], MaxPool { x, indices }))
+    }
+}
+
+/// The shape of what a window gives on images.
+pub(super) fn places(image: [usize; 4], pool: &Pool2d) -> [usize; 4] {
+    let along = |axis: usize| {
+        let padded = image[axis] + 2 * pool.padding[axis - 2];
+        padded.checked_sub(pool.window[axis - 2]).map_or(0, |n| n / pool.stride[axis - 2].max(1) + 1)
+    };
+    [image[0], image[1], along(2), along(3)]
+}
+
+struct MaxPool {
+    x: Var,
+    indices: Array4<u32>,
+}
+
+impl Operation for MaxPool {
+    fn name(&self) -> &'static str {
+        "max_pool2d"
+    }
+    fn backward(
+        self: Box<Self>,
+        values: &Values<'_, '_>,
+        dy: Vec<f32>,
+        gradients: &mut Gradients<'_, '_>,
+    ) -> Result<(), TapeError> {
+        let image = images("max_pool2d", values.shape(self.x))?;
+        let g =
+            ArrayView4::from_shape(self.indices.raw_dim(), &dy).expect("a gradient has its value's shape");
+        gradients.fill(self.x, image.iter().product(), |dx| {
+            Ok(max_pool2d_grad_into(g, self.indices.view(), view_mut(image, dx))?)
+        })?;
+        gradients.give_back(dy);
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! The lengths of a value's axes.
+
+use std::ops::Deref;
+
+use ndarray::{ArrayView2, ArrayViewMut2};
+
+use super::TapeError;
+
+/// The most axes of a value.
+pub const MAX_AXES: usize = 6;
+
+/// The length of each axis, the last one fastest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    axes: [usize; MAX_AXES],
+    rank: usize,
+}
+
+impl Shape {
+    /// A shape of these axes; none is one element.
+    ///
+    /// # Errors
+    /// [`TapeError::TooLarge`] for more than [`MAX_AXES`] axes, or more elements than memory can hold.
+    pub fn new(axes: &[usize]) -> Result<Self, TapeError> {
+        let elements = axes.iter().try_fold(1usize, |n, &axis| n.checked_mul(axis));
+        let fits = axes.len() <= MAX_AXES && elements.is_some_and(|n| n <= isize::MAX as usize / 4);
+        if !fits {
+            return Err(TapeError::TooLarge { got: axes.to_vec() });
+        }
+        let mut all = [0; MAX_AXES];
+        all[..axes.len()].copy_from_slice(axes);
+        Ok(Self { axes: all, rank: axes.len() })
+    }
+
+    /// How many elements it has.
+    pub fn elements(&self) -> usize {
+        self.iter().product()
+    }
+
+    /// The length of the last axis, 1 if there is none.
+    pub fn columns(&self) -> usize {
+        self.last().copied().unwrap_or(1)
+    }
+
+    /// The elements of all axes but the last.
+    pub fn rows(&self) -> usize {
+        self.split_last().map_or(1, |(_, rows)| rows.iter().product())
+    }
+
+    /// The same axes, and another length of the last.
+    pub(super) fn with_columns(mut self, columns: usize) -> Result<Self, TapeError> {
+        if let Some(last) = self.rank.checked_sub(1) {
+            self.axes[last] = columns;
+        }
+        Self::new(&self)
+    }
+
+    /// Elements as (rows, columns).
+    pub(super) fn as_matrix<'a>(&self, elements: &'a [f32]) -> ArrayView2<'a, f32> {
+        ArrayView2::from_shape((self.rows(), self.columns()), elements).expect("a value fills its shape")
+    }
+
+    /// As [`Shape::as_matrix`], to be changed.
+    pub(super) fn as_matrix_mut<'a>(&self, elements: &'a mut [f32]) -> ArrayViewMut2<'a, f32> {
+        ArrayViewMut2::from_shape((self.rows(), self.columns()), elements).expect("a value fills its shape")
+    }
+}
+
+impl Deref for Shape {
+    type Target = [usize];
+    fn deref(&self) -> &[usize] {
+        &self.axes[..self.rank]
+    }
+}
