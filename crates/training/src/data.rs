@@ -2,6 +2,7 @@
 
 mod csv;
 mod files;
+pub mod next;
 mod part;
 mod split;
 
