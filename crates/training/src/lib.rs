@@ -28,6 +28,7 @@
 //! ```
 
 pub mod adopt;
+pub mod arrays;
 pub mod data;
 pub mod evidence;
 pub mod judge;
