@@ -3,7 +3,7 @@
 use bitproof_kernels::embedding_into;
 use ndarray::{s, Array2};
 
-use crate::data::next::{Examples, Part, Targets, Text};
+use crate::data::{Examples, Part, Targets, Text};
 use crate::trainable::{Batch, BatchTargets, Inputs, TrainableError};
 
 /// Rows that were gathered, in the order that was asked for.

@@ -28,6 +28,7 @@
 //! ```
 
 pub mod adopt;
+pub mod arrays;
 pub mod batches;
 pub mod checkpoint;
 pub mod data;

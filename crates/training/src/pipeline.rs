@@ -8,6 +8,7 @@ use bitproof_scheduler::command::CommandInput;
 
 mod check;
 mod command;
+mod dataset;
 mod draft;
 mod matrix;
 mod node;
@@ -16,10 +17,11 @@ mod parse;
 mod stage;
 
 pub use command::CommandParams;
+pub use dataset::{ColumnRef, Content, DatasetParams, ExamplesParams, Format, LabelColumn, MAX_WINDOW};
 pub use draft::{Draft, DraftError};
 pub use params::{
-    DatasetParams, LabelColumn, OptimizerParams, PackageParams, ParamError, Params, TrainParams, MAX_BATCH,
-    MAX_EPOCHS, MAX_HIDDEN_LAYERS, MAX_HIDDEN_WIDTH,
+    OptimizerParams, PackageParams, ParamError, Params, TrainParams, MAX_BATCH, MAX_EPOCHS,
+    MAX_HIDDEN_LAYERS, MAX_HIDDEN_WIDTH,
 };
 pub use parse::{parse, parse_gates, parse_with_overrides};
 

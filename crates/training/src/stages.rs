@@ -13,9 +13,10 @@ use crate::safetensors::SafetensorsError;
 mod dataset;
 mod evaluate;
 mod package;
+mod rows;
 mod train;
 
-pub use dataset::{check_split, read as read_dataset};
+pub use dataset::{divide, Divided};
 
 /// The kind of the stage that packages.
 pub const PACKAGE: &str = "package";
@@ -28,7 +29,7 @@ pub const MODEL: &str = "model";
 pub const NUMERICS: u32 = bitproof_kernels::SPEC;
 
 /// The kinds of native stages with their versions. A version moves when a stage's results do.
-pub const NATIVE: [(&str, u32); 4] = [("dataset", 1), ("train", 1), ("evaluate", 1), (PACKAGE, 1)];
+pub const NATIVE: [(&str, u32); 4] = [("dataset", 2), ("train", 1), ("evaluate", 1), (PACKAGE, 1)];
 
 /// The code that stages of a kind run in this version.
 ///
@@ -61,6 +62,22 @@ pub enum StageError {
         expected: &'static str,
         /// How many it got.
         got: usize,
+    },
+    /// One of several files of data cannot be read, or does not fit the others.
+    #[error("{name}: {source}")]
+    File {
+        /// The name of the input.
+        name: &'static str,
+        /// Which of the inputs it is.
+        input: usize,
+        /// What is wrong.
+        source: DataError,
+    },
+    /// The part holds something else than rows with classes.
+    #[error("an mlp learns classes of rows, and the part holds {holds}")]
+    NoClasses {
+        /// What it holds.
+        holds: &'static str,
     },
     /// The data cannot be read.
     #[error(transparent)]
@@ -97,7 +114,7 @@ pub fn execute(task: &TaskSpec, seed: u64, inputs: &[Vec<u8>]) -> Result<StageOu
     let unknown = || StageError::UnknownCode { code: task.code.to_string() };
     let Native { kind, version } = task.code.native().ok_or_else(unknown)?;
     match (kind.as_str(), version) {
-        ("dataset", 1) => dataset::execute(task, seed, inputs),
+        ("dataset", 2) => dataset::execute(task, seed, inputs),
         ("train", 1) => train::execute(task, seed, inputs),
         ("evaluate", 1) => evaluate::execute(task, inputs),
         (PACKAGE, 1) => package::execute(task, inputs),

@@ -10,7 +10,7 @@ use bitproof_kernels::{
 use ndarray::ArrayViewMut1;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::data::next::Part;
+use crate::data::Part;
 use crate::optimizer::{Optimizer, OptimizerKind};
 use crate::params::{ParamSet, ParamSetError};
 use crate::safetensors;

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use bitproof_kernels::argmax_rows;
 use bitproof_scheduler::TaskSpec;
 
+use super::rows::Rows;
 use super::train::mean_loss;
 use super::{metrics, outputs, StageError, StageOutputs, METRICS};
-use crate::data::Part;
 use crate::models::{Mlp, ModelError};
 use crate::safetensors;
 
@@ -17,7 +17,7 @@ pub(super) fn execute(task: &TaskSpec, inputs: &[Vec<u8>]) -> Result<StageOutput
         return Err(StageError::Inputs { kind: "evaluate", expected, got: inputs.len() });
     };
     let model = Mlp::from_tensors(safetensors::decode(model)?)?;
-    let part = Part::decode(part)?;
+    let part = Rows::decode(part)?;
     let logits = model.forward(part.features.view())?;
     let predicted = argmax_rows(logits.view()).map_err(ModelError::from)?;
     let correct = predicted.iter().zip(&part.labels).filter(|(p, l)| p == l).count();

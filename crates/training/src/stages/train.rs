@@ -12,8 +12,8 @@ use bitproof_kernels::{
 use bitproof_scheduler::TaskSpec;
 use ndarray::{Array2, Axis};
 
+use super::rows::Rows;
 use super::{metrics, outputs, StageError, StageOutputs, METRICS, MODEL};
-use crate::data::Part;
 use crate::models::{Mlp, ModelError};
 use crate::pipeline::{OptimizerParams, TrainParams};
 use crate::safetensors;
@@ -21,8 +21,8 @@ use crate::streams::{stream_key, Purpose};
 
 pub(super) fn execute(task: &TaskSpec, seed: u64, inputs: &[Vec<u8>]) -> Result<StageOutputs, StageError> {
     let (train, valid) = match inputs {
-        [train] => (Part::decode(train)?, None),
-        [train, valid] => (Part::decode(train)?, Some(Part::decode(valid)?)),
+        [train] => (Rows::decode(train)?, None),
+        [train, valid] => (Rows::decode(train)?, Some(Rows::decode(valid)?)),
         _ => {
             let expected = "a train part and perhaps a valid part";
             return Err(StageError::Inputs { kind: "train", expected, got: inputs.len() });
@@ -69,7 +69,7 @@ pub(super) fn execute(task: &TaskSpec, seed: u64, inputs: &[Vec<u8>]) -> Result<
 fn train_step(
     model: &mut Mlp,
     optimizer: &mut Optimizer,
-    train: &Part,
+    train: &Rows,
     rows: &[u32],
 ) -> Result<Vec<f32>, ModelError> {
     let indices: Vec<usize> = rows.iter().map(|&row| row as usize).collect();
@@ -81,7 +81,7 @@ fn train_step(
 }
 
 /// The mean loss over a part: the losses of its rows as f64, summed in the fixed tree, divided by their number.
-pub(super) fn mean_loss(model: &Mlp, part: &Part) -> Result<f64, ModelError> {
+pub(super) fn mean_loss(model: &Mlp, part: &Rows) -> Result<f64, ModelError> {
     let (losses, _) = softmax_cross_entropy(model.forward(part.features.view())?.view(), &part.labels)?;
     let losses: Vec<f64> = losses.into_iter().map(f64::from).collect();
     Ok(sum_f64(&losses) / losses.len() as f64)

@@ -5,7 +5,7 @@ use ndarray::Array2;
 
 use super::*;
 use crate::checkpoint;
-use crate::data::next::{Examples, Targets};
+use crate::data::{Examples, Targets};
 use crate::params::ParamLayout;
 use crate::schedule::Decay;
 use crate::tape::{Buffers, Shape, Tape};

@@ -9,7 +9,7 @@ use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::objects::{ObjectId, Objects};
 use bitproof_scheduler::command::{reach, CommandSpec};
 use bitproof_scheduler::stat_cache::StatCache;
-use bitproof_scheduler::{self as scheduler, Code, InputSource, Plan, PlanSpec, TaskId, TaskSpec};
+use bitproof_scheduler::{self as scheduler, Code, DataInput, InputSource, Plan, PlanSpec, TaskId, TaskSpec};
 
 mod code;
 mod local;
@@ -20,7 +20,7 @@ use crate::data::DataFiles;
 use crate::judge::BudgetPolicy;
 use crate::models::{Mlp, MAX_PARAMETERS};
 use crate::pipeline::{self, BudgetSpec, InputRef, OnFailure, Params, Pipeline, Stage};
-use crate::stages;
+use crate::stages::{self, Divided};
 use local::Local;
 use sources::Sources;
 
@@ -148,7 +148,8 @@ pub fn prepare_pipeline(request: &RunRequest, mut pipeline: Pipeline) -> Result<
         None => StatCache::disabled(threads(request)),
     });
     let mut sources = Sources::new(folder, &pipeline, &local, request, &hashed)?;
-    let data = sources.data(&check_datasets)?;
+    let data = sources.data()?;
+    check_datasets(&pipeline, &data, sources.files())?;
     let tools = sources.tools()?;
     let tasks = pipeline.stages.iter().map(|stage| {
         let code = match &stage.params {
@@ -271,37 +272,67 @@ fn command(sources: &mut Sources<'_>, stage: &Stage) -> Result<CommandSpec, Work
     })
 }
 
-/// Reads a data file as each dataset stage will, and sees whether the models that learn from it have a sane size.
-fn check_datasets(pipeline: &Pipeline, name: &str, path: &Path, bytes: &[u8]) -> Result<(), WorkflowError> {
+/// Reads the files of each dataset as its stage will, one dataset after the other, and sees whether the models that learn from it have a
+/// sane size. What a command makes is not there yet.
+fn check_datasets(pipeline: &Pipeline, data: &[DataInput], files: &DataFiles) -> Result<(), WorkflowError> {
     for dataset in &pipeline.stages {
         let Params::Dataset(params) = &dataset.params else { continue };
-        if dataset.inputs != [InputRef::Data(name.to_owned())] {
+        let file = |input: &InputRef| match input {
+            InputRef::Data(name) => data.iter().find(|data| data.name == *name).map(|data| data.digest),
+            InputRef::Output { .. } => None,
+        };
+        let Some(ids) = dataset.inputs.iter().map(file).collect::<Option<Vec<_>>>() else { continue };
+        let path = |input: usize| files.path(&ids[input]).unwrap_or(Path::new("")).to_owned();
+        let read = |(input, id): (usize, &ObjectId)| {
+            files.read(id).map_err(|error| WorkflowError::Unreadable {
+                place: String::new(),
+                path: path(input),
+                source: std::io::Error::other(error),
+                hint: "let nothing write the file meanwhile".to_owned(),
+            })
+        };
+        let contents = ids.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
+        let contents: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
+        let bad = |input, source| WorkflowError::Data {
+            path: path(input),
+            hint: format!("correct the file, or how stage {:?} reads it", dataset.name),
+            source,
+        };
+        let task = task(dataset, Code::Native(stages::native(dataset.params.kind())));
+        let divided =
+            stages::divide(&task, pipeline.seed, params, &contents).map_err(|error| match error {
+                stages::StageError::File { input, source, .. } => bad(input, source),
+                stages::StageError::Data(source) => bad(0, source),
+                other => stage_error(pipeline, dataset, other.to_string(), "correct the stage"),
+            })?;
+        check_models(pipeline, dataset, &divided)?;
+    }
+    Ok(())
+}
+
+/// The models that learn from a dataset fit it and have a sane size.
+fn check_models(pipeline: &Pipeline, dataset: &Stage, divided: &Divided) -> Result<(), WorkflowError> {
+    for train in &pipeline.stages {
+        let Params::Train(params) = &train.params else { continue };
+        let learns = |i: &InputRef| matches!(i, InputRef::Output { stage, .. } if *stage == dataset.name);
+        if !train.inputs.iter().any(learns) {
             continue;
         }
-        let bad = |error: stages::StageError| match error {
-            stages::StageError::Data(source) => WorkflowError::Data {
-                path: path.to_owned(),
-                hint: format!("correct the file, or how stage {:?} reads it", dataset.name),
-                source,
-            },
-            other => stage_error(pipeline, dataset, other.to_string(), "correct the stage"),
+        let (features, classes) = match divided {
+            Divided::Examples { table, .. } if !table.classes.is_empty() => {
+                (table.examples.features.ncols(), table.classes.len())
+            }
+            _ => {
+                let reason = format!("an mlp learns classes of rows, and stage {:?} has none", dataset.name);
+                return Err(stage_error(pipeline, train, reason, "use data with classes"));
+            }
         };
-        let table = stages::read_dataset(params, bytes).map_err(bad)?;
-        let task = task(dataset, Code::Native(stages::native(dataset.params.kind())));
-        stages::check_split(&task, pipeline.seed, params, &table).map_err(bad)?;
-        for train in &pipeline.stages {
-            let Params::Train(params) = &train.params else { continue };
-            let learns = |i: &InputRef| matches!(i, InputRef::Output { stage, .. } if *stage == dataset.name);
-            if !train.inputs.iter().any(learns) {
-                continue;
-            }
-            let hidden: Vec<usize> = params.hidden.iter().map(|&h| h as usize).collect();
-            let parameters = Mlp::count_parameters(table.features.ncols(), &hidden, table.classes.len());
-            if parameters > MAX_PARAMETERS {
-                let reason =
-                    format!("the model would have {parameters} parameters; the limit is {MAX_PARAMETERS}");
-                return Err(stage_error(pipeline, train, reason, "use fewer or narrower hidden layers"));
-            }
+        let hidden: Vec<usize> = params.hidden.iter().map(|&h| h as usize).collect();
+        let parameters = Mlp::count_parameters(features, &hidden, classes);
+        if parameters > MAX_PARAMETERS {
+            let reason =
+                format!("the model would have {parameters} parameters; the limit is {MAX_PARAMETERS}");
+            return Err(stage_error(pipeline, train, reason, "use fewer or narrower hidden layers"));
         }
     }
     Ok(())
