@@ -18,8 +18,8 @@ mod stage;
 pub use command::CommandParams;
 pub use draft::{Draft, DraftError};
 pub use params::{
-    DatasetParams, LabelColumn, OptimizerParams, PackageParams, ParamError, Params, TrainParams, MAX_BATCH,
-    MAX_EPOCHS, MAX_HIDDEN_LAYERS, MAX_HIDDEN_WIDTH,
+    DatasetParams, GenerateParams, LabelColumn, OptimizerParams, PackageParams, ParamError, Params,
+    TrainParams, MAX_BATCH, MAX_CHARACTERS, MAX_EPOCHS, MAX_HIDDEN_LAYERS, MAX_HIDDEN_WIDTH,
 };
 pub use parse::{parse, parse_gates, parse_with_overrides};
 

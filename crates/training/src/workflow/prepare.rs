@@ -18,7 +18,7 @@ mod sources;
 use super::{policy_of, WorkflowError};
 use crate::data::DataFiles;
 use crate::judge::BudgetPolicy;
-use crate::models::{Mlp, MAX_PARAMETERS};
+use crate::models::{self, DataShape, ModelSpec};
 use crate::pipeline::{self, BudgetSpec, InputRef, OnFailure, Params, Pipeline, Stage};
 use crate::stages;
 use local::Local;
@@ -295,12 +295,12 @@ fn check_datasets(pipeline: &Pipeline, name: &str, path: &Path, bytes: &[u8]) ->
             if !train.inputs.iter().any(learns) {
                 continue;
             }
-            let hidden: Vec<usize> = params.hidden.iter().map(|&h| h as usize).collect();
-            let parameters = Mlp::count_parameters(table.features.ncols(), &hidden, table.classes.len());
-            if parameters > MAX_PARAMETERS {
-                let reason =
-                    format!("the model would have {parameters} parameters; the limit is {MAX_PARAMETERS}");
-                return Err(stage_error(pipeline, train, reason, "use fewer or narrower hidden layers"));
+            let spec = ModelSpec::Mlp { hidden: params.hidden.clone() };
+            let data =
+                DataShape::Classes { shape: vec![table.features.ncols()], classes: table.classes.len() };
+            if let Err(error) = models::build(&spec, &data) {
+                let hint = "use fewer or narrower hidden layers";
+                return Err(stage_error(pipeline, train, error.to_string(), hint));
             }
         }
     }
