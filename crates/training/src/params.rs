@@ -112,6 +112,30 @@ impl ParamLayout {
         found.unwrap_or_else(|_| panic!("the model has a tensor {name}"))
     }
 
+    /// Whether another layout is the same.
+    ///
+    /// # Errors
+    /// [`ParamSetError`] with the first tensor in which the other one differs.
+    pub fn check(&self, other: &Self) -> Result<(), ParamSetError> {
+        if std::ptr::eq(self, other) || self == other {
+            return Ok(());
+        }
+        for ours in &self.entries {
+            let name = ours.name.clone();
+            match other.entries.iter().find(|theirs| theirs.name == ours.name) {
+                None => return Err(ParamSetError::Missing { name }),
+                Some(theirs) if theirs.shape != ours.shape => {
+                    let (expected, got) = (ours.shape.clone(), theirs.shape.clone());
+                    return Err(ParamSetError::Shape { name, expected, got });
+                }
+                Some(_) => {}
+            }
+        }
+        let more =
+            other.entries.iter().find(|theirs| self.entries.iter().all(|ours| ours.name != theirs.name));
+        more.map_or(Ok(()), |theirs| Err(ParamSetError::Superfluous { name: theirs.name.clone() }))
+    }
+
     /// The tensor that the parameter at this place belongs to.
     ///
     /// # Panics
@@ -260,6 +284,13 @@ mod tests {
         assert_eq!(more, "the model has no tensor x");
         let turned = with(&|t| t.get_mut("fc.weight").unwrap().shape.reverse());
         assert_eq!(turned, "the tensor fc.weight has the shape [3, 2]; the model's has [2, 3]");
+        let other =
+            ParamLayout::new([("fc.weight", vec![3, 2]), ("fc.bias", vec![2]), ("scale", vec![])]).unwrap();
+        assert_eq!(layout.check(&other).unwrap_err().to_string(), turned);
+        let less = ParamLayout::new([("fc.weight", vec![2, 3]), ("fc.bias", vec![2])]).unwrap();
+        assert_eq!(layout.check(&less), Err(ParamSetError::Missing { name: "scale".to_owned() }));
+        assert_eq!(less.check(&layout), Err(ParamSetError::Superfluous { name: "scale".to_owned() }));
+        assert_eq!(layout.check(&layout.as_ref().clone()), Ok(()));
         let huge = ParamLayout::new([("w", vec![1 << 20, 1 << 20])]).unwrap_err();
         assert_eq!(huge, ParamSetError::TooLarge { parameters: 1 << 40 });
     }

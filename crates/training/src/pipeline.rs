@@ -20,7 +20,7 @@ pub use command::CommandParams;
 pub use dataset::{ColumnRef, Content, DatasetParams, ExamplesParams, Format, LabelColumn, MAX_WINDOW};
 pub use draft::{Draft, DraftError};
 pub use params::{
-    OptimizerParams, PackageParams, ParamError, Params, TrainParams, MAX_BATCH, MAX_EPOCHS,
+    GenerateParams, OptimizerParams, PackageParams, ParamError, Params, TrainParams, MAX_BATCH, MAX_CHARACTERS, MAX_EPOCHS,
     MAX_HIDDEN_LAYERS, MAX_HIDDEN_WIDTH,
 };
 pub use parse::{parse, parse_gates, parse_with_overrides};

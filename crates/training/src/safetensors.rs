@@ -1,4 +1,4 @@
-//! The safetensors layout, written canonically: tensors sorted by name, no gaps, `format = pt`.
+//! The safetensors layout, written canonically: tensors sorted by name, no gaps, metadata with `format = pt`.
 //!
 //! Layout: header length (u64, little-endian), header (JSON, padded with spaces to 8 bytes), data. See
 //! <https://github.com/huggingface/safetensors>. `docs/formats/model.md` is normative for what is written here; the
@@ -11,6 +11,11 @@ use serde_json::{json, Map, Value};
 
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 const MAX_DIMENSIONS: usize = 8;
+const METADATA: &str = "__metadata__";
+/// The most keys of a file's metadata, besides `format`.
+const MAX_METADATA_KEYS: usize = 64;
+/// The longest key or value of a file's metadata.
+const MAX_METADATA_BYTES: usize = 4096;
 
 /// A dense tensor of f32 in row-major order.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +28,9 @@ pub struct Tensor {
 
 /// Tensors by name.
 pub type Tensors = BTreeMap<String, Tensor>;
+
+/// What a file says of its tensors, besides `format`.
+pub type Metadata = BTreeMap<String, String>;
 
 /// Bytes that are not a model as this crate writes it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,8 +63,20 @@ pub enum SafetensorsError {
 /// # Panics
 /// When a tensor has other than the product of its shape's elements.
 pub fn encode(tensors: &Tensors) -> Vec<u8> {
+    encode_with_metadata(tensors, &Metadata::new())
+}
+
+/// As [`encode`], with metadata besides `format`.
+///
+/// # Panics
+/// As [`encode`], when a tensor is named `__metadata__`, when a key is `format`, and when there is more metadata than a reader takes.
+pub fn encode_with_metadata(tensors: &Tensors, metadata: &Metadata) -> Vec<u8> {
+    assert!(fits(metadata) && !metadata.contains_key("format"), "metadata is bounded and leaves out format");
+    assert!(!tensors.contains_key(METADATA), "no tensor is named {METADATA}");
+    let mut said: Map<String, Value> = metadata.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+    said.insert("format".to_owned(), json!("pt"));
     let mut header = Map::new();
-    header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
+    header.insert(METADATA.to_owned(), Value::Object(said));
     let mut data = Vec::new();
     for (name, tensor) in tensors {
         assert_eq!(
@@ -76,11 +96,24 @@ pub fn encode(tensors: &Tensors) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes(), text.as_slice(), &data].concat()
 }
 
-/// Reads what [`encode`] wrote.
+fn fits(metadata: &Metadata) -> bool {
+    let fits = |text: &str| text.len() <= MAX_METADATA_BYTES;
+    metadata.len() <= MAX_METADATA_KEYS && metadata.iter().all(|(key, value)| fits(key) && fits(value))
+}
+
+/// The tensors of what [`encode`] or [`encode_with_metadata`] wrote.
 ///
 /// # Errors
 /// [`SafetensorsError`] for anything else.
 pub fn decode(bytes: &[u8]) -> Result<Tensors, SafetensorsError> {
+    decode_with_metadata(bytes).map(|(tensors, _)| tensors)
+}
+
+/// Reads what [`encode_with_metadata`] wrote.
+///
+/// # Errors
+/// [`SafetensorsError`] for anything else.
+pub fn decode_with_metadata(bytes: &[u8]) -> Result<(Tensors, Metadata), SafetensorsError> {
     let malformed = |reason: &str| SafetensorsError::Header { reason: reason.to_owned() };
     let too_short = |got| SafetensorsError::HeaderLength { got, len: bytes.len() };
     let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| too_short(0))?;
@@ -91,8 +124,9 @@ pub fn decode(bytes: &[u8]) -> Result<Tensors, SafetensorsError> {
     let (header, data) = rest.split_at(length as usize);
     let header: Map<String, Value> =
         serde_json::from_slice(header).map_err(|e| SafetensorsError::Header { reason: e.to_string() })?;
+    let metadata = metadata_of(&header)?;
     let mut tensors = Tensors::new();
-    for (name, entry) in header.iter().filter(|(name, _)| *name != "__metadata__") {
+    for (name, entry) in header.iter().filter(|(name, _)| *name != METADATA) {
         let numbers = |key: &str| -> Option<Vec<usize>> {
             let list = entry.get(key)?.as_array()?;
             list.iter().map(|n| n.as_u64().and_then(|n| usize::try_from(n).ok())).collect()
@@ -108,12 +142,28 @@ pub fn decode(bytes: &[u8]) -> Result<Tensors, SafetensorsError> {
         let data = raw.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
         tensors.insert(name.clone(), Tensor { shape, data });
     }
-    let again = encode(&tensors);
+    let again = encode_with_metadata(&tensors, &metadata);
     if again == bytes {
-        return Ok(tensors);
+        return Ok((tensors, metadata));
     }
     let offset = again.iter().zip(bytes).position(|(a, b)| a != b).unwrap_or(bytes.len().min(again.len()));
     Err(SafetensorsError::NotCanonical { offset })
+}
+
+/// What stands under `__metadata__`, without `format`: whether that is as it is written is seen when the file is written again.
+fn metadata_of(header: &Map<String, Value>) -> Result<Metadata, SafetensorsError> {
+    let malformed = |reason: &str| SafetensorsError::Header { reason: reason.to_owned() };
+    let Some(said) = header.get(METADATA) else { return Ok(Metadata::new()) };
+    let said = said.as_object().ok_or_else(|| malformed("__metadata__ is not an object"))?;
+    let texts = said.iter().filter(|(key, _)| *key != "format").map(|(key, value)| {
+        let value = value.as_str().ok_or_else(|| malformed("a value of __metadata__ is not a text"))?;
+        Ok((key.clone(), value.to_owned()))
+    });
+    let metadata = texts.collect::<Result<Metadata, SafetensorsError>>()?;
+    if !fits(&metadata) {
+        return Err(malformed("__metadata__ has more or longer entries than a model needs"));
+    }
+    Ok(metadata)
 }
 
 #[cfg(test)]
@@ -140,5 +190,34 @@ mod tests {
             assert_ne!(decode(&bad).ok(), Some(sample()), "byte {i}");
             assert!(decode(&bytes[..i]).is_err(), "prefix {i}");
         }
+    }
+
+    #[test]
+    fn metadata_round_trips_and_is_bounded() {
+        let said = Metadata::from([
+            ("a.model".to_owned(), "gpt \"quoted\"".to_owned()),
+            ("z".to_owned(), String::new()),
+        ]);
+        let bytes = encode_with_metadata(&sample(), &said);
+        assert_eq!(decode_with_metadata(&bytes).unwrap(), (sample(), said));
+        assert_eq!(decode(&bytes).unwrap(), sample());
+        assert_eq!(decode_with_metadata(&encode(&sample())).unwrap().1, Metadata::new());
+        let header = |text: &str| {
+            let mut text = text.as_bytes().to_vec();
+            text.resize(text.len().next_multiple_of(8), b' ');
+            decode([&(text.len() as u64).to_le_bytes(), text.as_slice()].concat().as_slice())
+        };
+        assert_eq!(header("{\"__metadata__\":{\"a\":\"b\",\"format\":\"pt\"}}"), Ok(Tensors::new()));
+        let out_of_order = header("{\"__metadata__\":{\"format\":\"pt\",\"a\":\"b\"}}");
+        assert!(matches!(out_of_order, Err(SafetensorsError::NotCanonical { .. })));
+        let other_format = header("{\"__metadata__\":{\"a\":\"b\",\"format\":\"tf\"}}");
+        assert!(matches!(other_format, Err(SafetensorsError::NotCanonical { .. })));
+        assert!(header("{\"__metadata__\":{\"a\":1,\"format\":\"pt\"}}").is_err());
+        assert!(header("{\"__metadata__\":7}").is_err());
+        let long = format!("{{\"__metadata__\":{{\"a\":\"{}\",\"format\":\"pt\"}}}}", "b".repeat(4097));
+        assert!(matches!(header(&long), Err(SafetensorsError::Header { .. })));
+        let many: String = (0..65).map(|i| format!("\"a{i:02}\":\"\",")).collect();
+        let many = format!("{{\"__metadata__\":{{{many}\"format\":\"pt\"}}}}");
+        assert!(matches!(header(&many), Err(SafetensorsError::Header { .. })));
     }
 }

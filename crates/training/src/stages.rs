@@ -6,17 +6,19 @@ use bitproof_experiment_graph::{MetricError, MetricSet};
 use bitproof_scheduler::{Native, TaskSpec};
 
 use crate::data::DataError;
-use crate::models::ModelError;
+use crate::models::{GenerateError, ModelError};
 use crate::pipeline::ParamError;
-use crate::safetensors::SafetensorsError;
+use crate::trainable::TrainableError;
 
 mod dataset;
 mod evaluate;
+mod generate;
 mod package;
 mod rows;
 mod train;
 
 pub use dataset::{divide, Divided};
+pub use generate::TextError;
 
 /// The kind of the stage that packages.
 pub const PACKAGE: &str = "package";
@@ -29,7 +31,8 @@ pub const MODEL: &str = "model";
 pub const NUMERICS: u32 = bitproof_kernels::SPEC;
 
 /// The kinds of native stages with their versions. A version moves when a stage's results do.
-pub const NATIVE: [(&str, u32); 4] = [("dataset", 2), ("train", 1), ("evaluate", 1), (PACKAGE, 1)];
+pub const NATIVE: [(&str, u32); 5] =
+    [("dataset", 2), ("train", 2), ("evaluate", 2), ("generate", 1), (PACKAGE, 2)];
 
 /// The code that stages of a kind run in this version.
 ///
@@ -82,12 +85,23 @@ pub enum StageError {
     /// The data cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The model's file cannot be read.
-    #[error(transparent)]
-    Safetensors(#[from] SafetensorsError),
-    /// The model does not fit.
+    /// There is no such model, or its file cannot be read.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The data does not fit the model.
+    #[error(transparent)]
+    Trainable(#[from] TrainableError),
+    /// The part to evaluate has no rows.
+    #[error(
+        "the part has no rows to evaluate; give the dataset a share for it, such as test_fraction = 0.2"
+    )]
+    NothingToEvaluate,
+    /// The text does not fit the model.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// No text can be generated.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
     /// An input's metrics cannot be read.
     #[error(transparent)]
     Metrics(#[from] MetricError),
@@ -115,9 +129,10 @@ pub fn execute(task: &TaskSpec, seed: u64, inputs: &[Vec<u8>]) -> Result<StageOu
     let Native { kind, version } = task.code.native().ok_or_else(unknown)?;
     match (kind.as_str(), version) {
         ("dataset", 2) => dataset::execute(task, seed, inputs),
-        ("train", 1) => train::execute(task, seed, inputs),
-        ("evaluate", 1) => evaluate::execute(task, inputs),
-        (PACKAGE, 1) => package::execute(task, inputs),
+        ("train", 2) => train::execute(task, seed, inputs),
+        ("evaluate", 2) => evaluate::execute(task, inputs),
+        ("generate", 1) => generate::execute(task, seed, inputs),
+        (PACKAGE, 2) => package::execute(task, inputs),
         _ => Err(unknown()),
     }
 }

@@ -24,11 +24,19 @@ pub enum Purpose {
         /// The shard, from 0.
         shard: u32,
     },
+    /// What a model says.
+    Generate,
 }
 
 /// The key of the stream for a purpose: the first eight bytes of a derived digest.
 pub fn stream_key(seed: u64, stage: &str, purpose: Purpose) -> StreamKey {
     let digest = Digest::<StreamKind>::of(&(seed, stage, purpose));
+    StreamKey::from_bytes(*digest.as_bytes().first_chunk().expect("a digest has 32 bytes"))
+}
+
+/// The key of one of several places in a model that draw: the first eight bytes of the digest of the model's key and the place.
+pub fn site_key(key: StreamKey, site: u32) -> StreamKey {
+    let digest = Digest::<StreamKind>::of(&(key.to_bytes(), site));
     StreamKey::from_bytes(*digest.as_bytes().first_chunk().expect("a digest has 32 bytes"))
 }
 
@@ -44,5 +52,14 @@ mod tests {
         assert_ne!(base, stream_key(1, "other", Purpose::Shuffle { epoch: 0 }));
         assert_ne!(base, stream_key(1, "train", Purpose::Shuffle { epoch: 1 }));
         assert_ne!(base, stream_key(1, "train", Purpose::Init));
+    }
+
+    #[test]
+    fn every_site_has_a_stream_of_its_own() {
+        let (key, other) = (StreamKey::from_bytes([1; 8]), StreamKey::from_bytes([2; 8]));
+        assert_eq!(site_key(key, 0), site_key(key, 0));
+        assert_ne!(site_key(key, 0), site_key(key, 1));
+        assert_ne!(site_key(key, 0), site_key(other, 0));
+        assert_ne!(site_key(key, 0), key);
     }
 }

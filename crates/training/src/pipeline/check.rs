@@ -161,6 +161,10 @@ fn check_kind(r: Reporter<'_>, by_name: &BTreeMap<&str, &Stage>, stage: &Stage) 
             let fits = matches!(inputs, [m, p] if model(m) && part(p, &["train", "valid", "test"]));
             (fits, "a model and a dataset part, like [\"train:model\", \"split:test\"]".to_owned())
         }
+        (Params::Generate(_), inputs) => {
+            let fits = matches!(inputs, [m, s] if model(m) && part(s, &["schema"]));
+            (fits, "a model and the schema of its text, like [\"train:model\", \"split:schema\"]")
+        }
         (Params::Package(_), inputs) => {
             let metrics = |input: &InputRef| {
                 let measures = |kind: &&str| is_output(by_name, input, kind, &["metrics"]);

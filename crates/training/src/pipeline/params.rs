@@ -18,6 +18,11 @@ pub const MAX_HIDDEN_LAYERS: usize = 8;
 /// The widest hidden layer.
 pub const MAX_HIDDEN_WIDTH: i64 = 65_536;
 const MAX_CARD_BYTES: usize = 64 << 10;
+const MAX_PROMPT_BYTES: usize = 64 << 10;
+/// The most characters that are generated.
+pub const MAX_CHARACTERS: i64 = 1_000_000;
+const MAX_TOP_K: i64 = 0x11_0000;
+const MAX_TEMPERATURE: f64 = 100.0;
 
 /// The optimizer with its parameters.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,6 +65,19 @@ pub struct PackageParams {
     pub card: String,
 }
 
+/// `generate`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateParams {
+    /// What the text begins with.
+    pub prompt: String,
+    /// How many characters follow.
+    pub characters: u32,
+    /// What scores are divided by; 0 takes the likeliest character.
+    pub temperature: f64,
+    /// How many of the likeliest characters may follow; 0 for all.
+    pub top_k: u32,
+}
+
 /// What a stage runs, with its parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Params {
@@ -69,6 +87,8 @@ pub enum Params {
     Train(TrainParams),
     /// A model is measured.
     Evaluate,
+    /// A language model goes on with a text.
+    Generate(GenerateParams),
     /// A model is packaged.
     Package(PackageParams),
     /// A program runs.
@@ -76,10 +96,11 @@ pub enum Params {
 }
 
 /// The kinds of stages with their outputs, sorted.
-pub(super) const KINDS: [(&str, &[&str]); 4] = [
+pub(super) const KINDS: [(&str, &[&str]); 5] = [
     ("dataset", &["schema", "test", "train", "valid"]),
     ("train", &["metrics", "model"]),
     ("evaluate", &["metrics", "predictions"]),
+    ("generate", &["text"]),
     ("package", &["card", "model"]),
 ];
 
@@ -102,7 +123,8 @@ impl Params {
             Self::Dataset(_) => KINDS[0].0,
             Self::Train(_) => KINDS[1].0,
             Self::Evaluate => KINDS[2].0,
-            Self::Package(_) => KINDS[3].0,
+            Self::Generate(_) => KINDS[3].0,
+            Self::Package(_) => KINDS[4].0,
             Self::Command(_) => "command",
         }
     }
@@ -147,6 +169,12 @@ impl Params {
                 pairs
             }
             Self::Evaluate => vec![],
+            Self::Generate(p) => vec![
+                ("prompt", text(&p.prompt)),
+                ("characters", ParamValue::Int(p.characters.into())),
+                ("temperature", float(p.temperature)),
+                ("top_k", ParamValue::Int(p.top_k.into())),
+            ],
             Self::Package(p) => vec![("card", text(&p.card))],
             Self::Command(command) => return command.with.clone(),
         };
@@ -219,6 +247,22 @@ impl TrainParams {
     }
 }
 
+impl GenerateParams {
+    /// The parameters that a plan holds.
+    ///
+    /// # Errors
+    /// [`ParamError`].
+    pub fn from_canonical(map: &Canonical) -> Result<Self, ParamError> {
+        let plan = FromPlan { kind: "generate", map };
+        Ok(Self {
+            prompt: plan.text("prompt")?.to_owned(),
+            characters: plan.int("characters", MAX_CHARACTERS)? as u32,
+            temperature: plan.float("temperature")?,
+            top_k: plan.int("top_k", MAX_TOP_K)? as u32,
+        })
+    }
+}
+
 impl PackageParams {
     /// The parameters that a plan holds.
     ///
@@ -242,6 +286,7 @@ pub(super) fn parse(
         "dataset" => Params::Dataset(dataset::parse(&keys)?),
         "train" => Params::Train(train(&keys)?),
         "evaluate" => Params::Evaluate,
+        "generate" => Params::Generate(generate(&keys)?),
         _ => Params::Package(package(&keys)?),
     };
     keys.finish()?;
@@ -291,6 +336,26 @@ fn train(keys: &Keys<'_>) -> Result<TrainParams, PipelineError> {
         }
     };
     Ok(TrainParams { hidden, epochs, batch, optimizer })
+}
+
+fn generate(keys: &Keys<'_>) -> Result<GenerateParams, PipelineError> {
+    let r = keys.reporter;
+    let node = keys.required("prompt")?;
+    let prompt = r.text(node, "prompt")?;
+    if prompt.is_empty() || prompt.len() > MAX_PROMPT_BYTES {
+        let message = format!("prompt must be from 1 to {MAX_PROMPT_BYTES} bytes, got {}", prompt.len());
+        return Err(r.error(&node.place, message, "write what the text begins with, such as \"\\n\""));
+    }
+    let bounds = "0, or from 0.01 to 100";
+    let warmth = |t: f64| t == 0.0 || (0.01..=MAX_TEMPERATURE).contains(&t);
+    let count =
+        |key, default, min, max| or(keys.optional(key), default, |n| Ok(r.int(n, key, min, max)? as u32));
+    Ok(GenerateParams {
+        prompt: prompt.to_owned(),
+        characters: count("characters", 500, 1, MAX_CHARACTERS)?,
+        temperature: or(keys.optional("temperature"), 0.8, |n| r.number(n, "temperature", bounds, warmth))?,
+        top_k: count("top_k", 0, 0, MAX_TOP_K)?,
+    })
 }
 
 fn package(keys: &Keys<'_>) -> Result<PackageParams, PipelineError> {

@@ -1,32 +1,55 @@
-//! `evaluate`: a model's accuracy and loss on a part, and its prediction for every row.
+//! `evaluate`: how good a model is on a part, and its prediction for every row.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
-use bitproof_kernels::argmax_rows;
+use bitproof_experiment_graph::MetricSet;
 use bitproof_scheduler::TaskSpec;
 
-use super::rows::Rows;
-use super::train::mean_loss;
-use super::{metrics, outputs, StageError, StageOutputs, METRICS};
-use crate::models::{Mlp, ModelError};
-use crate::safetensors;
+use super::{outputs, StageError, StageOutputs, METRICS};
+use crate::data::Part;
+use crate::models::{self, example_batches};
+use crate::trainable::{BatchTargets, Predictions, TrainableError};
 
 pub(super) fn execute(task: &TaskSpec, inputs: &[Vec<u8>]) -> Result<StageOutputs, StageError> {
     let [model, part] = inputs else {
         let expected = "a model and a dataset part";
         return Err(StageError::Inputs { kind: "evaluate", expected, got: inputs.len() });
     };
-    let model = Mlp::from_tensors(safetensors::decode(model)?)?;
-    let part = Rows::decode(part)?;
-    let logits = model.forward(part.features.view())?;
-    let predicted = argmax_rows(logits.view()).map_err(ModelError::from)?;
-    let correct = predicted.iter().zip(&part.labels).filter(|(p, l)| p == l).count();
-    let accuracy = correct as f64 / part.labels.len() as f64;
-    let mut rows = String::from("row,label,predicted\n");
-    for (row, (label, predicted)) in part.labels.iter().zip(&predicted).enumerate() {
-        writeln!(rows, "{row},{label},{predicted}").expect("writing to a string");
+    let loaded = models::load(model)?;
+    let part = Part::decode(part)?;
+    let (shape, targets) = ([part.features.ncols()], BatchTargets::Classes(&part.labels));
+    let batches = example_batches(&shape, part.features.view(), targets);
+    let measured = models::evaluate(&*loaded.model, &loaded.params, batches)?;
+    let measured = measured.ok_or(StageError::NothingToEvaluate)?;
+    let mut metrics = MetricSet::default();
+    for (key, value) in measured.metrics() {
+        metrics.push(&format!("{}/{key}", task.id), 0, value);
     }
-    let loss = mean_loss(&model, &part)?;
-    let measured = metrics(task, 0, [("accuracy", accuracy), ("loss", loss)]);
-    Ok(outputs([(METRICS, measured.to_json()), ("predictions", rows.into_bytes())]))
+    let predictions = predictions_csv(&targets, &measured.predictions)?;
+    Ok(outputs([(METRICS, metrics.to_json()), ("predictions", predictions.into_bytes())]))
+}
+
+/// A line for each prediction: its row, what it should be, and what it is.
+fn predictions_csv(targets: &BatchTargets<'_>, predictions: &Predictions) -> Result<String, TrainableError> {
+    fn rows<T: Display>(header: &str, targets: &[T], predictions: &[T]) -> String {
+        let mut rows = format!("{header}\n");
+        for (row, (target, predicted)) in targets.iter().zip(predictions).enumerate() {
+            writeln!(rows, "{row},{target},{predicted}").expect("writing to a string");
+        }
+        rows
+    }
+    match (targets, predictions) {
+        (BatchTargets::Classes(labels), Predictions::Classes(predicted)) => {
+            Ok(rows("row,label,predicted", labels, predicted))
+        }
+        (BatchTargets::Values(targets), Predictions::Values(predicted)) => {
+            Ok(rows("row,target,predicted", targets, predicted))
+        }
+        (BatchTargets::Classes(_), Predictions::Values(_)) => {
+            Err(TrainableError::Kind { expected: "values", got: "classes" })
+        }
+        (BatchTargets::Values(_), Predictions::Classes(_)) => {
+            Err(TrainableError::Kind { expected: "classes", got: "values" })
+        }
+    }
 }

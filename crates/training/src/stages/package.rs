@@ -6,26 +6,25 @@ use bitproof_experiment_graph::MetricSet;
 use bitproof_scheduler::TaskSpec;
 
 use super::{outputs, StageError, StageOutputs, MODEL};
-use crate::models::Mlp;
+use crate::models;
 use crate::pipeline::PackageParams;
-use crate::safetensors;
 
 pub(super) fn execute(task: &TaskSpec, inputs: &[Vec<u8>]) -> Result<StageOutputs, StageError> {
     let Some((model, metrics)) = inputs.split_first() else {
         return Err(StageError::Inputs { kind: "package", expected: "a model and metrics", got: 0 });
     };
     let params = PackageParams::from_canonical(&task.params)?;
-    let tensors = safetensors::decode(model)?;
+    let loaded = models::load(model)?;
     let mut card = String::from("# Model card\n\n");
     let mut line = |text: String| writeln!(card, "{text}").expect("writing to a string");
     if !params.card.is_empty() {
         line(format!("{}\n", params.card.trim_end()));
     }
-    line(format!("Parameters: {}\n", Mlp::from_tensors(tensors.clone())?.parameters()));
+    line(format!("Model: {}\n\nParameters: {}\n", loaded.spec.kind(), loaded.params.layout().total()));
     line("| tensor | shape |\n|---|---|".to_owned());
-    for (name, tensor) in &tensors {
-        let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
-        line(format!("| `{name}` | {} |", shape.join(" x ")));
+    for entry in loaded.params.layout().entries() {
+        let shape: Vec<String> = entry.shape.iter().map(usize::to_string).collect();
+        line(format!("| `{}` | {} |", entry.name, shape.join(" x ")));
     }
     let mut values = MetricSet::default();
     for set in metrics {

@@ -7,22 +7,23 @@ use std::num::NonZeroUsize;
 
 use bitproof_experiment_graph::MetricSet;
 use bitproof_kernels::{
-    adamw_step, sgd_step, softmax_cross_entropy, sum_f64, AdamW, Batches, BiasCorrection, LastBatch, Sgd,
+    adamw_step, sgd_step, sum_f64, AdamW, Batches, BiasCorrection, KernelError, LastBatch, Sgd, StreamKey,
 };
 use bitproof_scheduler::TaskSpec;
 use ndarray::{Array2, Axis};
 
-use super::rows::Rows;
 use super::{metrics, outputs, StageError, StageOutputs, METRICS, MODEL};
-use crate::models::{Mlp, ModelError};
+use crate::data::Part;
+use crate::models::{self, evaluate, example_batches, DataShape, ModelSpec};
+use crate::params::ParamSet;
 use crate::pipeline::{OptimizerParams, TrainParams};
-use crate::safetensors;
 use crate::streams::{stream_key, Purpose};
+use crate::trainable::{Batch, BatchTargets, Inputs, Trainable, TrainableError};
 
 pub(super) fn execute(task: &TaskSpec, seed: u64, inputs: &[Vec<u8>]) -> Result<StageOutputs, StageError> {
     let (train, valid) = match inputs {
-        [train] => (Rows::decode(train)?, None),
-        [train, valid] => (Rows::decode(train)?, Some(Rows::decode(valid)?)),
+        [train] => (Part::decode(train)?, None),
+        [train, valid] => (Part::decode(train)?, Some(Part::decode(valid)?)),
         _ => {
             let expected = "a train part and perhaps a valid part";
             return Err(StageError::Inputs { kind: "train", expected, got: inputs.len() });
@@ -30,71 +31,79 @@ pub(super) fn execute(task: &TaskSpec, seed: u64, inputs: &[Vec<u8>]) -> Result<
     };
     let params = TrainParams::from_canonical(&task.params)?;
     let key = |purpose| stream_key(seed, &task.stage, purpose);
-    let hidden: Vec<usize> = params.hidden.iter().map(|&h| h as usize).collect();
-    let mut model = Mlp::new(train.features.ncols(), &hidden, train.classes as usize, key(Purpose::Init))?;
-    let mut optimizer = Optimizer::new(&params.optimizer, &mut model);
+    let spec = ModelSpec::Mlp { hidden: params.hidden.clone() };
+    let data = DataShape::Classes { shape: vec![train.features.ncols()], classes: train.classes as usize };
+    let model = models::build(&spec, &data)?;
+    let mut weights = model.init(key(Purpose::Init));
+    let mut optimizer = Optimizer::new(&params.optimizer, &weights);
     let batch = NonZeroUsize::new(params.batch as usize).unwrap_or(NonZeroUsize::MIN);
     let rows = train.labels.len() as u32;
     let steps_per_epoch = u64::from(rows).div_ceil(batch.get() as u64);
     tracing::info!(
         target: "bitproof::progress", task = task.id.0, total = steps_per_epoch * params.epochs,
-        parameters = model.parameters(), rows, "training begins"
+        parameters = model.layout().total(), rows, "training begins"
     );
     let mut recorded = MetricSet::default();
     let mut step = 0u64;
     for epoch in 0..params.epochs {
-        let mut losses: Vec<f64> = Vec::with_capacity(rows as usize);
+        let mut losses: Vec<f64> = Vec::with_capacity(steps_per_epoch as usize);
         let order =
             Batches::shuffled(rows, batch, LastBatch::Keep, key(Purpose::Shuffle { epoch: epoch as u32 }));
         for rows in order.iter() {
             step += 1;
             let span = tracing::info_span!(target: bitproof_telemetry::STEP, "step", step);
-            let batch_losses = span.in_scope(|| train_step(&mut model, &mut optimizer, &train, rows))?;
-            if let Some(&loss) = batch_losses.iter().find(|loss| !loss.is_finite()) {
-                return Err(StageError::NotFinite { loss, epoch: epoch + 1, step });
+            let loss = span.in_scope(|| train_step(&*model, &mut weights, &mut optimizer, (&train, rows)))?;
+            if !loss.is_finite() {
+                return Err(StageError::NotFinite { loss: loss as f32, epoch: epoch + 1, step });
             }
-            losses.extend(batch_losses.iter().map(|&loss| f64::from(loss)));
+            losses.push(loss);
         }
-        let loss = sum_f64(&losses) / losses.len() as f64;
+        let loss = sum_f64(&losses) / f64::from(rows);
         recorded.merge(&metrics(task, epoch + 1, [("loss", loss)]));
-        if let Some(valid) = valid.as_ref().filter(|v| !v.labels.is_empty()) {
-            let loss = mean_loss(&model, valid)?;
-            recorded.merge(&metrics(task, epoch + 1, [("valid_loss", loss)]));
+        if let Some(valid) = &valid {
+            let shape = [valid.features.ncols()];
+            let batches =
+                example_batches(&shape, valid.features.view(), BatchTargets::Classes(&valid.labels));
+            if let Some(measured) = evaluate(&*model, &weights, batches)? {
+                recorded.merge(&metrics(task, epoch + 1, [("valid_loss", measured.loss)]));
+            }
         }
         tracing::info!(target: "bitproof::progress", task = task.id.0, step, epoch = epoch + 1, loss, "epoch");
     }
-    Ok(outputs([(MODEL, safetensors::encode(&model.to_tensors())), (METRICS, recorded.to_json())]))
+    Ok(outputs([(MODEL, models::encode(&spec, &data, &weights)), (METRICS, recorded.to_json())]))
 }
 
+/// The sum of the losses of some rows, and a step along the gradient of their mean.
 fn train_step(
-    model: &mut Mlp,
+    model: &dyn Trainable,
+    weights: &mut ParamSet,
     optimizer: &mut Optimizer,
-    train: &Rows,
-    rows: &[u32],
-) -> Result<Vec<f32>, ModelError> {
+    (train, rows): (&Part, &[u32]),
+) -> Result<f64, TrainableError> {
     let indices: Vec<usize> = rows.iter().map(|&row| row as usize).collect();
     let features: Array2<f32> = train.features.select(Axis(0), &indices);
     let labels: Vec<u32> = indices.iter().map(|&row| train.labels[row]).collect();
-    let (losses, gradients) = model.loss_and_gradient(features.view(), &labels)?;
-    optimizer.step(model, &gradients)?;
-    Ok(losses)
-}
-
-/// The mean loss over a part: the losses of its rows as f64, summed in the fixed tree, divided by their number.
-pub(super) fn mean_loss(model: &Mlp, part: &Rows) -> Result<f64, ModelError> {
-    let (losses, _) = softmax_cross_entropy(model.forward(part.features.view())?.view(), &part.labels)?;
-    let losses: Vec<f64> = losses.into_iter().map(f64::from).collect();
-    Ok(sum_f64(&losses) / losses.len() as f64)
+    let shape = [features.ncols()];
+    let inputs = Inputs::Examples { shape: &shape, values: features.view() };
+    let batch = Batch { inputs, targets: BatchTargets::Classes(&labels) };
+    // An MLP draws nothing.
+    let mut shard = model.shard_grad(weights, &batch, StreamKey::from_bytes([0; 8]))?;
+    let scale = 1.0 / shard.count as f32;
+    shard.gradient.values_mut().iter_mut().for_each(|g| *g *= scale);
+    optimizer.step(weights, &shard.gradient)?;
+    let loss = shard.loss;
+    model.recycle(shard);
+    Ok(loss)
 }
 
 enum Optimizer {
-    AdamW { config: AdamW, correction: BiasCorrection, first: Vec<Vec<f32>>, second: Vec<Vec<f32>> },
-    Sgd { config: Sgd, velocity: Vec<Vec<f32>> },
+    AdamW { config: AdamW, correction: BiasCorrection, first: Vec<f32>, second: Vec<f32> },
+    Sgd { config: Sgd, velocity: Vec<f32> },
 }
 
 impl Optimizer {
-    fn new(params: &OptimizerParams, model: &mut Mlp) -> Self {
-        let zeros: Vec<Vec<f32>> = model.parameter_slices().iter().map(|p| vec![0.0; p.len()]).collect();
+    fn new(params: &OptimizerParams, weights: &ParamSet) -> Self {
+        let zeros = vec![0.0; weights.values().len()];
         match *params {
             OptimizerParams::AdamW { learning_rate, weight_decay } => Self::AdamW {
                 config: AdamW {
@@ -117,21 +126,14 @@ impl Optimizer {
         }
     }
 
-    fn step(&mut self, model: &mut Mlp, gradients: &[Vec<f32>]) -> Result<(), ModelError> {
-        let parameters = model.parameter_slices().into_iter().zip(gradients);
+    fn step(&mut self, weights: &mut ParamSet, gradient: &ParamSet) -> Result<(), KernelError> {
+        let (weights, gradient) = (weights.values_mut(), gradient.values());
         match self {
             Self::AdamW { config, correction, first, second } => {
                 correction.advance(config);
-                for (((parameter, gradient), m), v) in parameters.zip(first).zip(second) {
-                    adamw_step(config, correction, parameter, gradient, m, v)?;
-                }
+                adamw_step(config, correction, weights, gradient, first, second)
             }
-            Self::Sgd { config, velocity } => {
-                for ((parameter, gradient), u) in parameters.zip(velocity) {
-                    sgd_step(config, parameter, gradient, u)?;
-                }
-            }
+            Self::Sgd { config, velocity } => sgd_step(config, weights, gradient, velocity),
         }
-        Ok(())
     }
 }

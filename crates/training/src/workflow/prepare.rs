@@ -18,7 +18,7 @@ mod sources;
 use super::{policy_of, WorkflowError};
 use crate::data::DataFiles;
 use crate::judge::BudgetPolicy;
-use crate::models::{Mlp, MAX_PARAMETERS};
+use crate::models::{self, DataShape, ModelSpec};
 use crate::pipeline::{self, BudgetSpec, InputRef, OnFailure, Params, Pipeline, Stage};
 use crate::stages::{self, Divided};
 use local::Local;
@@ -327,12 +327,11 @@ fn check_models(pipeline: &Pipeline, dataset: &Stage, divided: &Divided) -> Resu
                 return Err(stage_error(pipeline, train, reason, "use data with classes"));
             }
         };
-        let hidden: Vec<usize> = params.hidden.iter().map(|&h| h as usize).collect();
-        let parameters = Mlp::count_parameters(features, &hidden, classes);
-        if parameters > MAX_PARAMETERS {
-            let reason =
-                format!("the model would have {parameters} parameters; the limit is {MAX_PARAMETERS}");
-            return Err(stage_error(pipeline, train, reason, "use fewer or narrower hidden layers"));
+        let spec = ModelSpec::Mlp { hidden: params.hidden.clone() };
+        let data = DataShape::Classes { shape: vec![features], classes };
+        if let Err(error) = models::build(&spec, &data) {
+            let hint = "use fewer or narrower hidden layers";
+            return Err(stage_error(pipeline, train, error.to_string(), hint));
         }
     }
     Ok(())
