@@ -52,18 +52,6 @@ impl Part {
             Self::Text(text) => Ok(gather_windows(text, rows.iter().map(|&row| row as usize))),
         }
     }
-
-    /// The part in batches for an evaluation, every prediction once: `size` rows at a time in rising order, of a text `size` windows that
-    /// begin where the one before them ends. The characters after the last whole window are left out.
-    pub fn in_order(&self, size: usize) -> impl Iterator<Item = Result<OwnedBatch, TrainableError>> + '_ {
-        let stride = match self {
-            Self::Examples(_) => 1,
-            Self::Text(text) => text.window as usize,
-        };
-        let rows: Vec<u32> = (0..self.rows() as u32).step_by(stride).collect();
-        let batches = rows.len().div_ceil(size);
-        (0..batches).map(move |i| self.gather(&rows[i * size..rows.len().min((i + 1) * size)]))
-    }
 }
 
 fn gather_examples(examples: &Examples, rows: &[u32]) -> Result<OwnedBatch, TrainableError> {
@@ -107,8 +95,6 @@ mod tests {
             (&[2][..], array![[5.0, 6.0], [1.0, 2.0]].view(), BatchTargets::Classes(&[7, 5]))
         );
         assert!(part.gather(&[3]).is_err());
-        let sizes: Vec<usize> = part.in_order(2).map(|b| b.unwrap().view().targets.len()).collect();
-        assert_eq!(sizes, [2, 1]);
     }
 
     #[test]
@@ -120,13 +106,5 @@ mod tests {
         let Batch { inputs: Inputs::Tokens(tokens), targets } = batch.view() else { panic!() };
         assert_eq!(tokens, array![[4, 5, 6], [1, 2, 3]].view());
         assert_eq!(targets, BatchTargets::Classes(&[5, 6, 7, 2, 3, 4]));
-        let seen: Vec<u32> = part
-            .in_order(1)
-            .flat_map(|batch| match batch.unwrap().view().targets {
-                BatchTargets::Classes(labels) => labels.to_vec(),
-                BatchTargets::Values(_) => panic!(),
-            })
-            .collect();
-        assert_eq!(seen, [1, 2, 3, 4, 5, 6], "no character is predicted twice");
     }
 }

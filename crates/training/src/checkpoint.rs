@@ -192,10 +192,34 @@ pub fn pack(checkpoints: &[Checkpoint]) -> Result<Vec<u8>, FolderError> {
 /// [`CheckpointError`] when it is not a folder of checkpoints.
 pub fn steps_in(packed: &[u8]) -> Result<Vec<u64>, CheckpointError> {
     let files = folder::listing(&mut &packed[..])?;
-    let step = |file: &FolderFile| {
-        file.path.strip_suffix(STATE)?.strip_suffix('/')?.strip_prefix("step-")?.parse().ok()
-    };
-    Ok(files.iter().filter_map(step).collect())
+    Ok(files.iter().filter_map(step_of).collect())
+}
+
+/// The name under which a checkpoint's state is signed.
+pub fn state_name(step: u64) -> String {
+    format!("{}.{STATE}", folder_of(step))
+}
+
+/// The states of the checkpoints in a packed folder as they stand there, by step, ascending.
+///
+/// # Errors
+/// [`CheckpointError`] when it is not a folder of checkpoints.
+pub fn states_in(packed: &[u8]) -> Result<Vec<(u64, Vec<u8>)>, CheckpointError> {
+    let mut states = Vec::new();
+    folder::read(&mut &packed[..], |file, contents| {
+        if let Some(step) = step_of(file) {
+            let mut bytes = Vec::new();
+            contents.take(MAX_STATE_BYTES).read_to_end(&mut bytes).map_err(FolderError::Source)?;
+            states.push((step, bytes));
+        }
+        Ok(())
+    })?;
+    Ok(states)
+}
+
+/// The step whose state a file is.
+fn step_of(file: &FolderFile) -> Option<u64> {
+    file.path.strip_suffix(STATE)?.strip_suffix('/')?.strip_prefix("step-")?.parse().ok()
 }
 
 /// The checkpoint of a step, out of a packed folder.

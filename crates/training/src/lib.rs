@@ -34,6 +34,7 @@ pub mod checkpoint;
 pub mod data;
 pub mod evidence;
 pub mod judge;
+pub mod keeper;
 pub mod manifest;
 pub mod metrics_file;
 pub mod models;

@@ -39,6 +39,10 @@ pub const TELEMETRY: &str = "telemetry";
 pub const OBSERVED: &str = "observed";
 /// The folder of packaged artifacts, one folder a stage.
 pub const ARTIFACTS: &str = "artifacts";
+/// The folder of what trainings under way go on from after a crash; nothing is left of it when the run is sealed.
+pub const RESUME: &str = "resume";
+/// The folder of the signatures of checkpoints, one folder a training.
+pub const CHECKPOINTS: &str = "checkpoints";
 /// What is appended to a file's name for its detached signature.
 pub const SIGNATURE_SUFFIX: &str = ".sig";
 

@@ -2,6 +2,7 @@
 //!
 //! A training is a function of the model, the data and its [`TrainerConfig`]: threads, instruction sets and interruptions change no bit.
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use bitproof_kernels::{
@@ -54,6 +55,7 @@ pub struct Trainer<'a> {
     step: u64,
     epoch: Option<(u64, Batches)>,
     open: OpenSegment,
+    metadata: BTreeMap<String, String>,
 }
 
 /// What a step gave.
@@ -148,7 +150,14 @@ impl<'a> Trainer<'a> {
             step: 0,
             epoch: None,
             open: OpenSegment::default(),
+            metadata: BTreeMap::new(),
         })
+    }
+
+    /// What the files of the weights say of the model, besides their tensors.
+    #[must_use]
+    pub fn with_metadata(self, metadata: BTreeMap<String, String>) -> Self {
+        Self { metadata, ..self }
     }
 
     /// Goes on after a checkpoint of this training.
@@ -165,10 +174,11 @@ impl<'a> Trainer<'a> {
             let (step, stage, seed) = (state.step, state.stage.clone(), state.seed);
             return Err(TrainError::OtherTraining { step, stage, seed });
         }
-        let decode = |bytes: &[u8]| safetensors::decode(bytes).map_err(CheckpointError::from);
         let layout = self.model.layout();
-        let params = ParamSet::from_tensors(layout, decode(&checkpoint.model)?)?;
-        let moments = decode(&checkpoint.optimizer)?;
+        let (weights, _) =
+            safetensors::decode_with_metadata(&checkpoint.model).map_err(CheckpointError::from)?;
+        let params = ParamSet::from_tensors(layout, weights)?;
+        let moments = safetensors::decode(&checkpoint.optimizer).map_err(CheckpointError::from)?;
         self.optimizer = Optimizer::from_tensors(self.config.optimizer, layout, state.step, moments)?;
         self.params = params;
         self.step = state.step;
@@ -180,7 +190,7 @@ impl<'a> Trainer<'a> {
     pub fn checkpoint(&self) -> Option<Checkpoint> {
         let due = self.step > 0 && self.config.boundaries.checkpoint_at(self.step);
         due.then(|| {
-            let model = safetensors::encode(&self.params.to_tensors());
+            let model = safetensors::encode_with_metadata(&self.params.to_tensors(), &self.metadata);
             let moments = safetensors::encode(&self.optimizer.to_tensors());
             Checkpoint::new(self.config.seed, &self.config.stage, self.step, model, moments)
         })

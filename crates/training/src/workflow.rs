@@ -23,10 +23,11 @@ use bitproof_experiment_graph::MetricSet;
 use bitproof_scheduler::cache::Cache;
 use bitproof_scheduler::dispatch::{execute, End, Execution};
 use bitproof_scheduler::ledger::{ledger_root, result_root, Entry, Ledger, Outcome};
-use bitproof_scheduler::{Cancel, Plan, PlanDigest};
+use bitproof_scheduler::{Cancel, Plan, PlanDigest, PlannedTask};
 use bitproof_telemetry::Collector;
 
 mod checkout;
+mod checkpoints;
 mod error;
 mod execute;
 mod prepare;
@@ -39,14 +40,15 @@ pub use execute::{Contents, ExecuteError, Executed, Executor, Output};
 pub use prepare::{prepare, prepare_pipeline, project_tools, Prepared, RunRequest};
 pub use report::{RunReport, RunStatus, TaskReport, TaskState};
 
+use crate::checkpoint;
 use crate::evidence::{self, Evidence, Host};
 use crate::judge::{self, JudgedBy};
 use crate::manifest::Manifest;
 use crate::observed::ObservedTask;
 use crate::recorder::Recorder;
 use crate::run_folder::{
-    pretty, RunFolder, RunIndex, ARTIFACTS, EVIDENCE, INVENTORY, LEDGER, MANIFEST, OBSERVED,
-    SIGNATURE_SUFFIX, TELEMETRY,
+    pretty, RunFolder, RunIndex, ARTIFACTS, CHECKPOINTS, EVIDENCE, INVENTORY, LEDGER, MANIFEST, OBSERVED,
+    RESUME, SIGNATURE_SUFFIX, TELEMETRY,
 };
 use crate::stages;
 use worker::Worker;
@@ -117,6 +119,7 @@ pub fn run(
         cache,
         around.collector,
         &around.cancel,
+        &recorder.artifact_key,
     );
     // Opening the ledger makes these names durable with its own.
     around.files.create_dir_all(&folder.path(TELEMETRY))?;
@@ -308,10 +311,12 @@ fn write_sealed_files(
 ) -> Result<(), WorkflowError> {
     let staging = recorder.store.staging();
     let files = recorder.store.files();
+    checkpoints::clear(files, &folder.path(RESUME))?;
     let write = |path: &Path, bytes: &[u8]| files.replace(&staging, path, bytes);
     let sign = |name: &str, bytes: &[u8]| signature::sign(name, bytes, &recorder.artifact_key);
     let signature_of = |name: &str| format!("{name}{SIGNATURE_SUFFIX}");
     for (task, entry) in folder.plan.tasks().zip(&execution.entries) {
+        sign_checkpoints(recorder, folder, &task, entry)?;
         if task.spec.code.native().is_none_or(|native| native.kind != stages::PACKAGE) {
             continue;
         }
@@ -344,6 +349,28 @@ fn write_sealed_files(
     paths.extend(closure(folder, &execution.entries, &objects).iter().map(object_path));
     let inventory = Inventory::take(files, recorder.store.root(), paths, recorder.store.threads())?;
     Ok(write(&folder.path(INVENTORY), &inventory.encode())?)
+}
+
+/// Signs the state of every checkpoint that a training gave; the state names the other files by content.
+fn sign_checkpoints(
+    recorder: &Recorder<'_>,
+    folder: &RunFolder,
+    task: &PlannedTask<'_>,
+    entry: &Entry,
+) -> Result<(), WorkflowError> {
+    let is_training = task.spec.code.native().is_some_and(|native| native.kind == stages::TRAIN);
+    let Some(id) = entry.output(stages::CHECKPOINTS).filter(|_| is_training) else { return Ok(()) };
+    let packed = recorder.store.objects().get(&id)?;
+    let (files, staging) = (recorder.store.files(), recorder.store.staging());
+    let dir = folder.path(CHECKPOINTS).join(&task.spec.id.0);
+    files.create_dir(&folder.path(CHECKPOINTS))?;
+    files.create_dir(&dir)?;
+    for (step, state) in checkpoint::states_in(&packed)? {
+        let name = checkpoint::state_name(step);
+        let signature = signature::sign(&name, &state, &recorder.artifact_key)?;
+        files.replace(&staging, &dir.join(format!("{name}{SIGNATURE_SUFFIX}")), signature.as_bytes())?;
+    }
+    Ok(())
 }
 
 fn object_path(id: &ObjectId) -> String {

@@ -3,6 +3,7 @@
 use ndarray::Array2;
 
 use super::{DataError, MAX_AXES, MAX_FEATURES};
+use crate::trainable::BatchTargets;
 
 const MAGIC: &[u8; 8] = b"BPDATA2\0";
 const CLASSES: u32 = 0;
@@ -68,6 +69,14 @@ impl Targets {
         self.len() == 0
     }
 
+    /// As a batch has them.
+    pub fn view(&self) -> BatchTargets<'_> {
+        match self {
+            Self::Classes { labels, .. } => BatchTargets::Classes(labels),
+            Self::Values(values) => BatchTargets::Values(values),
+        }
+    }
+
     /// Those of some rows, in their order.
     ///
     /// # Panics
@@ -89,6 +98,11 @@ impl Part {
             Self::Examples(examples) => examples.features.nrows(),
             Self::Text(text) => text.tokens.len().saturating_sub(text.window as usize),
         }
+    }
+
+    /// Whether bytes begin as a part does.
+    pub fn is_part(bytes: &[u8]) -> bool {
+        bytes.starts_with(MAGIC)
     }
 
     /// Its bytes.

@@ -149,12 +149,21 @@ fn check_kind(r: Reporter<'_>, by_name: &BTreeMap<&str, &Stage>, stage: &Stage) 
         }
         (Params::Train(_), inputs) => {
             let fits = match inputs {
-                [train] => part(train, &["train"]),
-                [train, valid] => part(train, &["train"]) && part(valid, &["valid"]),
-                _ => false,
+                [train, rest @ ..] => {
+                    let valid = |i: &InputRef| part(i, &["valid"]);
+                    part(train, &["train"])
+                        && match rest {
+                            [] => true,
+                            [one] => valid(one) || model(one),
+                            [one, start] => valid(one) && model(start),
+                            _ => false,
+                        }
+                }
+                [] => false,
             };
             let wanted =
-                "a dataset's train part and perhaps its valid part, like [\"split:train\", \"split:valid\"]";
+                "a dataset's train part, perhaps its valid part and perhaps a model to begin with, like \
+                          [\"split:train\", \"split:valid\"]";
             (fits, wanted.to_owned())
         }
         (Params::Evaluate, inputs) => {
@@ -163,7 +172,7 @@ fn check_kind(r: Reporter<'_>, by_name: &BTreeMap<&str, &Stage>, stage: &Stage) 
         }
         (Params::Generate(_), inputs) => {
             let fits = matches!(inputs, [m, s] if model(m) && part(s, &["schema"]));
-            (fits, "a model and the schema of its text, like [\"train:model\", \"split:schema\"]")
+            (fits, "a model and the schema of its text, like [\"train:model\", \"split:schema\"]".to_owned())
         }
         (Params::Package(_), inputs) => {
             let metrics = |input: &InputRef| {

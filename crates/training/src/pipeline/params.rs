@@ -7,56 +7,15 @@ use bitproof_scheduler::ParamValue;
 use super::command::CommandParams;
 use super::dataset::{self, DatasetParams};
 use super::node::{nearest_hint, Entry, Keys, Node, Reporter};
+use super::train::{self, TrainParams};
 use super::{PipelineError, Place};
 
-/// The most epochs.
-pub const MAX_EPOCHS: i64 = 100_000;
-/// The largest batch.
-pub const MAX_BATCH: i64 = 65_536;
-/// The most hidden layers.
-pub const MAX_HIDDEN_LAYERS: usize = 8;
-/// The widest hidden layer.
-pub const MAX_HIDDEN_WIDTH: i64 = 65_536;
 const MAX_CARD_BYTES: usize = 64 << 10;
 const MAX_PROMPT_BYTES: usize = 64 << 10;
 /// The most characters that are generated.
 pub const MAX_CHARACTERS: i64 = 1_000_000;
 const MAX_TOP_K: i64 = 0x11_0000;
 const MAX_TEMPERATURE: f64 = 100.0;
-
-/// The optimizer with its parameters.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum OptimizerParams {
-    /// AdamW with PyTorch's β₁, β₂ and ε.
-    AdamW {
-        /// Step size.
-        learning_rate: f64,
-        /// Decoupled weight decay.
-        weight_decay: f64,
-    },
-    /// Stochastic gradient descent.
-    Sgd {
-        /// Step size.
-        learning_rate: f64,
-        /// Momentum.
-        momentum: f64,
-        /// Weight decay, added to the gradient.
-        weight_decay: f64,
-    },
-}
-
-/// `train`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrainParams {
-    /// The widths of the hidden layers.
-    pub hidden: Vec<u32>,
-    /// How often every row is visited.
-    pub epochs: u64,
-    /// How many rows make a step.
-    pub batch: u32,
-    /// The optimizer.
-    pub optimizer: OptimizerParams,
-}
 
 /// `package`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +57,7 @@ pub enum Params {
 /// The kinds of stages with their outputs, sorted.
 pub(super) const KINDS: [(&str, &[&str]); 5] = [
     ("dataset", &["schema", "test", "train", "valid"]),
-    ("train", &["metrics", "model"]),
+    ("train", &["checkpoints", "metrics", "model", "steps"]),
     ("evaluate", &["metrics", "predictions"]),
     ("generate", &["text"]),
     ("package", &["card", "model"]),
@@ -145,29 +104,7 @@ impl Params {
         let float = ParamValue::float;
         let pairs = match self {
             Self::Dataset(p) => p.pairs(),
-            Self::Train(p) => {
-                let hidden = p.hidden.iter().map(|&h| ParamValue::Int(h.into())).collect();
-                let mut pairs = vec![
-                    ("model", text("mlp")),
-                    ("hidden", ParamValue::List(hidden)),
-                    ("epochs", ParamValue::Int(p.epochs as i64)),
-                    ("batch", ParamValue::Int(p.batch.into())),
-                ];
-                match p.optimizer {
-                    OptimizerParams::AdamW { learning_rate, weight_decay } => pairs.extend([
-                        ("optimizer", text("adamw")),
-                        ("learning_rate", float(learning_rate)),
-                        ("weight_decay", float(weight_decay)),
-                    ]),
-                    OptimizerParams::Sgd { learning_rate, momentum, weight_decay } => pairs.extend([
-                        ("optimizer", text("sgd")),
-                        ("learning_rate", float(learning_rate)),
-                        ("momentum", float(momentum)),
-                        ("weight_decay", float(weight_decay)),
-                    ]),
-                }
-                pairs
-            }
+            Self::Train(p) => p.canonical(),
             Self::Evaluate => vec![],
             Self::Generate(p) => vec![
                 ("prompt", text(&p.prompt)),
@@ -217,36 +154,6 @@ pub(super) fn int_within(value: &ParamValue, max: i64) -> Option<i64> {
     }
 }
 
-impl TrainParams {
-    /// The parameters that a plan holds.
-    ///
-    /// # Errors
-    /// [`ParamError`].
-    pub fn from_canonical(map: &Canonical) -> Result<Self, ParamError> {
-        let plan = FromPlan { kind: "train", map };
-        let learning_rate = plan.float("learning_rate")?;
-        let weight_decay = plan.float("weight_decay")?;
-        let optimizer = match plan.text("optimizer")? {
-            "adamw" => OptimizerParams::AdamW { learning_rate, weight_decay },
-            "sgd" => OptimizerParams::Sgd { learning_rate, momentum: plan.float("momentum")?, weight_decay },
-            _ => return Err(ParamError { kind: "train", key: "optimizer".to_owned() }),
-        };
-        let hidden = plan.get("hidden", |v| match v {
-            ParamValue::List(items) if items.len() <= MAX_HIDDEN_LAYERS => items
-                .iter()
-                .map(|v| int_within(v, MAX_HIDDEN_WIDTH).map(|h| h as u32))
-                .collect::<Option<Vec<_>>>(),
-            _ => None,
-        })?;
-        Ok(Self {
-            hidden,
-            epochs: plan.int("epochs", MAX_EPOCHS)? as u64,
-            batch: plan.int("batch", MAX_BATCH)? as u32,
-            optimizer,
-        })
-    }
-}
-
 impl GenerateParams {
     /// The parameters that a plan holds.
     ///
@@ -284,7 +191,7 @@ pub(super) fn parse(
     let keys = Keys::new(reporter, place, &name, with);
     let params = match kind {
         "dataset" => Params::Dataset(dataset::parse(&keys)?),
-        "train" => Params::Train(train(&keys)?),
+        "train" => Params::Train(train::read(&keys)?),
         "evaluate" => Params::Evaluate,
         "generate" => Params::Generate(generate(&keys)?),
         _ => Params::Package(package(&keys)?),
@@ -299,43 +206,6 @@ pub(super) fn or<T>(
     read: impl FnOnce(&Node) -> Result<T, PipelineError>,
 ) -> Result<T, PipelineError> {
     node.map_or(Ok(default), read)
-}
-
-fn train(keys: &Keys<'_>) -> Result<TrainParams, PipelineError> {
-    let r = keys.reporter;
-    r.word(keys.required("model")?, "model", &[("mlp", ())])?;
-    let hidden = or(keys.optional("hidden"), vec![128, 64], |n| {
-        let items = r.list(n, "hidden")?;
-        if items.len() > MAX_HIDDEN_LAYERS {
-            let message = format!("hidden has {} layers; the limit is {MAX_HIDDEN_LAYERS}", items.len());
-            return Err(r.error(&n.place, message, "use fewer layers"));
-        }
-        items.iter().map(|i| Ok(r.int(i, "each of hidden", 1, MAX_HIDDEN_WIDTH)? as u32)).collect()
-    })?;
-    let epochs = r.int(keys.required("epochs")?, "epochs", 1, MAX_EPOCHS)? as u64;
-    let batch = or(keys.optional("batch"), 32, |n| r.int(n, "batch", 1, MAX_BATCH))? as u32;
-    let rate = keys.required("learning_rate")?;
-    let learning_rate =
-        r.number(rate, "learning_rate", "above 0 and at most 10", |v| v > 0.0 && v <= 10.0)?;
-    let adamw =
-        or(keys.optional("optimizer"), true, |n| r.word(n, "optimizer", &[("adamw", true), ("sgd", false)]))?;
-    let decay_default = if adamw { 0.01 } else { 0.0 };
-    let decay = |n: &Node| r.number(n, "weight_decay", "from 0 to 1", |v| (0.0..=1.0).contains(&v));
-    let weight_decay = or(keys.optional("weight_decay"), decay_default, decay)?;
-    let momentum_node = keys.optional("momentum");
-    let optimizer = match (adamw, momentum_node) {
-        (true, Some(n)) => {
-            let hint = "remove momentum, or set optimizer = \"sgd\"";
-            return Err(r.error(&n.place, "adamw has no momentum of this kind", hint));
-        }
-        (true, None) => OptimizerParams::AdamW { learning_rate, weight_decay },
-        (false, node) => {
-            let fits = |v: f64| (0.0..1.0).contains(&v);
-            let momentum = or(node, 0.0, |n| r.number(n, "momentum", "from 0 to below 1", fits))?;
-            OptimizerParams::Sgd { learning_rate, momentum, weight_decay }
-        }
-    };
-    Ok(TrainParams { hidden, epochs, batch, optimizer })
 }
 
 fn generate(keys: &Keys<'_>) -> Result<GenerateParams, PipelineError> {

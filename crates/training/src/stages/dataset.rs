@@ -10,6 +10,7 @@ use crate::data::{
     read_dataset, scale, split, split_text, Characters, DataError, Dataset, Examples, Part, Split,
     Statistics, Table, Targets, Text, TextSplit,
 };
+use crate::models::DataShape;
 use crate::pipeline::{Content, DatasetParams, ExamplesParams};
 use crate::streams::{stream_key, Purpose};
 
@@ -34,6 +35,34 @@ pub enum Divided {
         /// How many a model sees at once.
         window: u32,
     },
+}
+
+impl Divided {
+    /// What a model has to know of the data.
+    pub fn data_shape(&self) -> DataShape {
+        match self {
+            Self::Text { text, window, .. } => {
+                DataShape::Text { vocabulary: text.vocabulary.len(), window: *window as usize }
+            }
+            Self::Examples { table, .. } => {
+                let shape = table.examples.shape.clone();
+                match &table.examples.targets {
+                    Targets::Classes { classes, .. } => {
+                        DataShape::Classes { shape, classes: *classes as usize }
+                    }
+                    Targets::Values(_) => DataShape::Values { shape },
+                }
+            }
+        }
+    }
+
+    /// How many rows the training part has, as [`Part::rows`] counts them.
+    pub fn rows_to_learn_from(&self) -> u64 {
+        match self {
+            Self::Text { split, window, .. } => split.train.saturating_sub(*window as usize) as u64,
+            Self::Examples { split, .. } => split.train.len() as u64,
+        }
+    }
 }
 
 /// Reads the files as the stage will, and deals what they hold to the parts: all that can go wrong with data.

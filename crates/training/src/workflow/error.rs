@@ -16,6 +16,7 @@ use bitproof_scheduler::dispatch::DispatchError;
 use bitproof_scheduler::ledger::LedgerError;
 use bitproof_scheduler::PlanError;
 
+use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 use crate::judge::JudgeError;
 use crate::pipeline::PipelineError;
@@ -40,6 +41,9 @@ pub enum WorkflowError {
     /// The pipeline file is not right.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
+    /// A training's checkpoints are damaged.
+    #[error("the checkpoints of a training: {0}")]
+    Checkpoint(#[from] CheckpointError),
     /// The pipeline file, or a data file that it names, cannot be read.
     #[error("{place}cannot read {}: {source}\n  hint: {hint}", path.display())]
     Unreadable {
@@ -198,7 +202,9 @@ impl WorkflowError {
             | Self::Inventory(InventoryError::File(_) | InventoryError::TooMany { .. })
             | Self::Object(ObjectError::File(_))
             | Self::Judge(JudgeError::Object(ObjectError::File(_))) => FailureKind::CouldNot,
-            Self::Ledger(_) | Self::Inventory(_) | Self::Object(_) | Self::Judge(_) => FailureKind::No,
+            Self::Ledger(_) | Self::Inventory(_) | Self::Object(_) | Self::Checkpoint(_) | Self::Judge(_) => {
+                FailureKind::No
+            }
         }
     }
 }

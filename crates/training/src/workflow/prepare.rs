@@ -18,7 +18,7 @@ mod sources;
 use super::{policy_of, WorkflowError};
 use crate::data::DataFiles;
 use crate::judge::BudgetPolicy;
-use crate::models::{self, DataShape, ModelSpec};
+use crate::models;
 use crate::pipeline::{self, BudgetSpec, InputRef, OnFailure, Params, Pipeline, Stage};
 use crate::stages::{self, Divided};
 use local::Local;
@@ -149,9 +149,9 @@ pub fn prepare_pipeline(request: &RunRequest, mut pipeline: Pipeline) -> Result<
     });
     let mut sources = Sources::new(folder, &pipeline, &local, request, &hashed)?;
     let data = sources.data()?;
-    check_datasets(&pipeline, &data, sources.files())?;
+    let stages = check_datasets(&pipeline, &data, sources.files())?;
     let tools = sources.tools()?;
-    let tasks = pipeline.stages.iter().map(|stage| {
+    let tasks = stages.iter().map(|stage| {
         let code = match &stage.params {
             Params::Command(_) => Code::Command(Box::new(command(&mut sources, stage)?)),
             native => Code::Native(stages::native(native.kind())),
@@ -160,6 +160,7 @@ pub fn prepare_pipeline(request: &RunRequest, mut pipeline: Pipeline) -> Result<
     });
     let tasks = tasks.collect::<Result<Vec<_>, WorkflowError>>()?;
     let (files, kept) = sources.into_found();
+    pipeline.stages = stages;
     let plan = Plan::new(PlanSpec {
         pipeline: pipeline.name.clone(),
         seed: pipeline.seed,
@@ -273,8 +274,13 @@ fn command(sources: &mut Sources<'_>, stage: &Stage) -> Result<CommandSpec, Work
 }
 
 /// Reads the files of each dataset as its stage will, one dataset after the other, and sees whether the models that learn from it have a
-/// sane size. What a command makes is not there yet.
-fn check_datasets(pipeline: &Pipeline, data: &[DataInput], files: &DataFiles) -> Result<(), WorkflowError> {
+/// sane size; their intervals are filled in. What a command makes is not there yet.
+fn check_datasets(
+    pipeline: &Pipeline,
+    data: &[DataInput],
+    files: &DataFiles,
+) -> Result<Vec<Stage>, WorkflowError> {
+    let mut stages = pipeline.stages.clone();
     for dataset in &pipeline.stages {
         let Params::Dataset(params) = &dataset.params else { continue };
         let file = |input: &InputRef| match input {
@@ -305,33 +311,33 @@ fn check_datasets(pipeline: &Pipeline, data: &[DataInput], files: &DataFiles) ->
                 stages::StageError::Data(source) => bad(0, source),
                 other => stage_error(pipeline, dataset, other.to_string(), "correct the stage"),
             })?;
-        check_models(pipeline, dataset, &divided)?;
+        check_models(pipeline, dataset, &divided, &mut stages)?;
     }
-    Ok(())
+    Ok(stages)
 }
 
-/// The models that learn from a dataset fit it and have a sane size.
-fn check_models(pipeline: &Pipeline, dataset: &Stage, divided: &Divided) -> Result<(), WorkflowError> {
-    for train in &pipeline.stages {
+/// The models that learn from a dataset fit it and have a sane size. In `stages`, as in the plan, stands after how many steps each has a leaf and a checkpoint.
+fn check_models(
+    pipeline: &Pipeline,
+    dataset: &Stage,
+    divided: &Divided,
+    stages: &mut [Stage],
+) -> Result<(), WorkflowError> {
+    let (data, rows) = (divided.data_shape(), divided.rows_to_learn_from());
+    for train in stages {
         let Params::Train(params) = &train.params else { continue };
-        let learns = |i: &InputRef| matches!(i, InputRef::Output { stage, .. } if *stage == dataset.name);
-        if !train.inputs.iter().any(learns) {
+        let learns = |i: &InputRef| matches!(i, InputRef::Output { stage, output } if *stage == dataset.name && output == "train");
+        if !train.inputs.first().is_some_and(learns) {
             continue;
         }
-        let (features, classes) = match divided {
-            Divided::Examples { table, .. } if !table.classes.is_empty() => {
-                (table.examples.features.ncols(), table.classes.len())
+        match models::build(&params.model, &data) {
+            Ok(model) => {
+                train.params = Params::Train(stages::with_intervals(params, &*model, rows));
             }
-            _ => {
-                let reason = format!("an mlp learns classes of rows, and stage {:?} has none", dataset.name);
-                return Err(stage_error(pipeline, train, reason, "use data with classes"));
+            Err(error) => {
+                let hint = "choose a model that learns from such data, or a smaller one";
+                return Err(stage_error(pipeline, train, error.to_string(), hint));
             }
-        };
-        let spec = ModelSpec::Mlp { hidden: params.hidden.clone() };
-        let data = DataShape::Classes { shape: vec![features], classes };
-        if let Err(error) = models::build(&spec, &data) {
-            let hint = "use fewer or narrower hidden layers";
-            return Err(stage_error(pipeline, train, error.to_string(), hint));
         }
     }
     Ok(())
