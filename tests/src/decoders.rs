@@ -48,6 +48,7 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "receipt", takes: workflow::receipt },
     Decoder { name: "dataset_part", takes: workflow::dataset_part },
     Decoder { name: "safetensors", takes: workflow::safetensors },
+    Decoder { name: "model", takes: workflow::model },
     Decoder { name: "csv", takes: workflow::csv },
     Decoder { name: "pipeline", takes: workflow::pipeline },
     Decoder { name: "gate_policy", takes: workflow::gate_policy },

@@ -10,6 +10,7 @@ use bitproof_scheduler::Plan;
 use bitproof_telemetry::{read_jsonl, write_jsonl, Limit};
 use bitproof_training::data::{read_csv, CsvOptions, Part};
 use bitproof_training::manifest::Manifest;
+use bitproof_training::models;
 use bitproof_training::pipeline::{parse, parse_gates, LabelColumn};
 use bitproof_training::safetensors as tensors;
 
@@ -77,8 +78,22 @@ pub(super) fn dataset_part(bytes: &[u8]) -> bool {
 }
 
 pub(super) fn safetensors(bytes: &[u8]) -> bool {
-    tensors::decode(bytes).is_ok_and(|read| {
-        assert_eq!(tensors::encode(&read), bytes);
+    tensors::decode_with_metadata(bytes).is_ok_and(|(read, metadata)| {
+        assert_eq!(tensors::encode_with_metadata(&read, &metadata), bytes);
+        true
+    })
+}
+
+/// What is a model has the tensors and the metadata of one.
+pub(super) fn model(bytes: &[u8]) -> bool {
+    models::load(bytes).is_ok_and(|loaded| {
+        let said = tensors::decode_with_metadata(bytes).expect("what was loaded can be read").1;
+        if said.keys().any(|key| key.starts_with("bitproof.")) {
+            assert_eq!(loaded.params.layout(), loaded.model.layout());
+            let again = models::encode(&loaded.spec, &loaded.data, &loaded.params);
+            let foreign = said.keys().any(|key| !key.starts_with("bitproof."));
+            assert!(foreign || again == bytes);
+        }
         true
     })
 }

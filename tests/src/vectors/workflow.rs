@@ -15,7 +15,8 @@ use bitproof_scheduler::{
 use bitproof_telemetry::{write_jsonl, Record, Unit, MAX_LINE_BYTES};
 use bitproof_training::data::Part;
 use bitproof_training::manifest::Manifest;
-use bitproof_training::safetensors::{self as tensors, Tensor, Tensors};
+use bitproof_training::models::{self, DataShape, ModelSpec};
+use bitproof_training::safetensors::{self as tensors, Metadata, Tensor, Tensors};
 use ndarray::array;
 
 use super::{Book, Chapter};
@@ -29,6 +30,7 @@ pub(super) const BOOKS: &[Chapter] = &[
     ("receipt", receipt),
     ("dataset_part", dataset_part),
     ("safetensors", safetensors),
+    ("model", model),
     ("csv", csv),
     ("pipeline", pipeline),
     ("gate_policy", gate_policy),
@@ -221,7 +223,44 @@ fn safetensors(book: &mut Book<'_>) {
     book.add("not-a-shape-that-its-bytes-do-not-fill", edit("[2,1]", "[2,3]"));
     book.add("not-another-type", edit("F32", "F16"));
     book.add("not-names-out-of-order", edit("0.bias", "2.bias"));
-    book.strict("two-tensors", good);
+    book.strict("two-tensors", good.clone());
+    let said = |pairs: &[(&str, &str)]| -> Metadata {
+        pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+    };
+    let with = |pairs: &[(&str, &str)]| tensors::encode_with_metadata(&weights, &said(pairs));
+    book.add("with-metadata", with(&[("title", "two \"tensors\""), ("a", "")]));
+    let other = with(&[("title", "two")]);
+    let at = other.windows(5).position(|w| w == b"\"two\"").expect("the text is there");
+    let number = [&other[..at], b"12345", &other[at + 5..]].concat();
+    book.add("not-a-number-in-its-metadata", number);
+}
+
+fn model(book: &mut Book<'_>) {
+    let tensor = |shape: &[usize], data: &[f32]| Tensor { shape: shape.to_vec(), data: data.to_vec() };
+    let weights = Tensors::from([
+        ("bias".to_owned(), tensor(&[1], &[0.5])),
+        ("weight".to_owned(), tensor(&[1, 2], &[1.0, -0.0])),
+    ]);
+    let data = DataShape::Classes { shape: vec![2], classes: 2 };
+    let said = models::metadata(&ModelSpec::Logistic, &data);
+    let with = |change: &dyn Fn(&mut Metadata)| {
+        let mut said = said.clone();
+        change(&mut said);
+        tensors::encode_with_metadata(&weights, &said)
+    };
+    let set = |key: &'static str, value: &'static str| {
+        with(&|said| drop(said.insert(format!("bitproof.{key}"), value.to_owned())))
+    };
+    book.add("two-classes", with(&|_| ()));
+    book.add("of-pytorch", tensors::encode(&weights));
+    book.add("not-without-its-data", with(&|said| drop(said.remove("bitproof.data"))));
+    book.add("not-another-model", set("model", "mlp"));
+    book.add("not-an-unknown-model", set("model", "resnet"));
+    book.add("not-a-key-too-many", set("hidden", "3"));
+    book.add("not-a-number-written-otherwise", set("classes", "02"));
+    book.add("not-a-shape-that-its-tensors-do-not-have", set("shape", "3"));
+    book.add("not-more-classes-than-outputs", set("classes", "3"));
+    book.add("not-a-huge-model", set("classes", "18446744073709551615"));
 }
 
 const PIPELINE: &str = "[pipeline]
