@@ -1,12 +1,16 @@
 //! Data files as others write them, from the pipeline file to the parts. `scripts/datasets/fixtures.py` made `fixtures/`.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use bitproof_scheduler::{Code, TaskId, TaskSpec};
 use bitproof_training::data::{Examples, Part, Targets, Text};
 use bitproof_training::pipeline::{self, Params};
 use bitproof_training::stages;
+use bitproof_training::workflow::{self, FailureKind, RunRequest, WorkflowError};
+use flate2::write::GzEncoder;
+use flate2::Compression;
 
 fn fixture(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
@@ -390,5 +394,109 @@ fn parameters_come_back_out_of_a_plan() {
             less.remove(key);
             assert!(pipeline::DatasetParams::from_canonical(&less).is_err(), "{with} without {key}");
         }
+    }
+}
+
+#[test]
+fn damage_to_a_compressed_file_is_an_error_or_changes_nothing() {
+    let pack = |content: &[u8]| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(content).and_then(|()| encoder.finish()).expect("a vector takes what it is given")
+    };
+    let csv = table(&|i| i as f32);
+    let play = b"to be, or not to be: that is the question".to_vec();
+    for (inputs, with, files) in [
+        (ONE, "{ format = \"csv\", label = \"last\" }", vec![csv]),
+        (ONE, "{ format = \"text\", window = 3 }", vec![play]),
+        (ONE, "{ format = \"safetensors\" }", vec![fixture("tensors.safetensors")]),
+        (NPY, "{ format = \"npy\" }", vec![fixture("features-u1-big.npy"), fixture("labels-i8.npy")]),
+        (IDX, "{ format = \"idx\" }", vec![idx(8, &[2, 1, 2], &[0; 4]), idx(8, &[2], &[1, 2])]),
+    ] {
+        let good = run(inputs, with, &files).unwrap();
+        let packed: Vec<Vec<u8>> = files.iter().map(|file| pack(file)).collect();
+        assert_eq!(run(inputs, with, &packed).unwrap().parts, good.parts, "{with}");
+        let mut refused = 0;
+        for at in 0..packed[0].len() {
+            let mut flipped = packed.clone();
+            flipped[0][at] ^= 1 << (at % 8);
+            // The header has bytes that say nothing of the content, such as a time.
+            match run(inputs, with, &flipped) {
+                Ok(made) => assert!(made.parts == good.parts, "{with}, byte {at}"),
+                Err(_) => refused += 1,
+            }
+            let mut cut = packed.clone();
+            cut[0].truncate(at);
+            assert!(run(inputs, with, &cut).is_err(), "{with}, cut after {at} bytes");
+        }
+        assert!(refused > packed[0].len() / 2, "{with}: {refused} of {}", packed[0].len());
+    }
+}
+
+/// Prepares a pipeline of a dataset and perhaps more in a folder of its own, with these files.
+fn prepare(stages: &str, files: &[(&str, &[u8])]) -> Result<(), WorkflowError> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut text = "[pipeline]\nname = \"x\"\n".to_owned();
+    for (name, content) in files {
+        fs::write(dir.path().join(name), content).unwrap();
+        text += &format!("[data.{name}]\npath = \"{name}\"\n");
+    }
+    fs::write(dir.path().join("bitproof.toml"), text + stages).unwrap();
+    let prepared = workflow::prepare(&RunRequest::new(dir.path().join("bitproof.toml")));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), files.len() + 1, "nothing is written");
+    prepared.map(drop)
+}
+
+#[test]
+fn bad_data_is_told_by_file_and_place_before_anything_is_written() {
+    let dataset = |inputs: &str, with: &str| {
+        format!("[[stage]]\nname = \"split\"\nuses = \"dataset\"\ninputs = {inputs}\nwith = {with}\n")
+    };
+    let (images, labels) = (idx(8, &[4, 1, 2], &[0; 8]), idx(8, &[4], &[0, 1, 0, 1]));
+    let two = dataset("{ labels = \"data:b\", images = \"data:a\" }", "{ format = \"idx\" }");
+    prepare(&two, &[("a", &images), ("b", &labels)]).unwrap();
+    let npy = dataset(NPY_TEST, "{ format = \"npy\", stratify = false }");
+    let four =
+        ["features-u2-big.npy", "labels-i8.npy", "features-f8-big.npy", "labels-negative.npy"].map(fixture);
+    let four = ["a", "b", "c", "d"].into_iter().zip(&four).map(|(name, file)| (name, file.as_slice()));
+    let one = |with: &str, file: &'static [u8]| (dataset(ONE, with), vec![("a", file)]);
+    let (csv, csv_file) = one("{ format = \"csv\", label = 0, standardise = true }", b"0,1\n1,x\n");
+    let (text, text_file) = one("{ format = \"text\" }", b"too short");
+    let (tensors, tensors_file) = one("{ format = \"safetensors\" }", b"{}");
+    let cut = &labels[..11];
+    for (stages, files, at, expected) in [
+        (
+            &two,
+            vec![("a", images.as_slice()), ("b", cut)],
+            "b",
+            "byte 8: the shape [4] takes 4 bytes, and 3 follow here",
+        ),
+        (&npy, four.collect(), "d", "byte 128: -1 at [0] is not a class"),
+        (&csv, csv_file, "a", "line 2, column 2: \"x\" is not a number"),
+        (&text, text_file, "a", "the train part has 9 characters; a window of 64"),
+        (&tensors, tensors_file, "a", "byte 2: it ends within the length of its header"),
+    ] {
+        let error = prepare(stages, &files).unwrap_err();
+        assert_eq!(error.kind(), FailureKind::Usage);
+        let WorkflowError::Data { path, source, hint } = &error else { panic!("{error}") };
+        assert!(path.ends_with(at) && source.to_string().contains(expected), "{error}");
+        assert_eq!(hint, "correct the file, or how stage \"split\" reads it");
+    }
+}
+
+#[test]
+fn a_model_that_cannot_learn_from_the_data_is_refused_before_a_run() {
+    let train = "[[stage]]\nname = \"fit\"\nuses = \"train\"\ninputs = [\"split:train\"]\nwith = { model = \"mlp\", epochs = 1, learning_rate = 0.1 }\n";
+    let stages = |with: &str| {
+        format!("[[stage]]\nname = \"split\"\nuses = \"dataset\"\ninputs = {ONE}\nwith = {with}\n{train}")
+    };
+    let csv = |task: &str| stages(&format!("{{ format = \"csv\", label = \"last\", task = \"{task}\" }}"));
+    let rows: &[(&str, &[u8])] = &[("a", b"1,0\n2,1\n")];
+    prepare(&csv("classification"), rows).unwrap();
+    for (stages, rows) in [(csv("regression"), rows), (stages("{ format = \"text\", window = 2 }"), rows)] {
+        let error = prepare(&stages, rows).unwrap_err().to_string();
+        assert!(
+            error.contains("stage \"fit\": an mlp learns classes of rows, and stage \"split\" has none"),
+            "{error}"
+        );
     }
 }
