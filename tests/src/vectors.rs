@@ -3,6 +3,7 @@
 //! They lie in `tests/vectors/<decoder>/`, where the names of those that are refused begin with `not-`. A test holds the files
 //! against what is made here from fixed keys, and the decoders against the files; the fuzz targets begin with them.
 
+mod datasets;
 mod integrity;
 mod replay;
 mod workflow;
@@ -123,7 +124,9 @@ impl Book<'_> {
 /// Every vector.
 pub fn vectors() -> Vec<Vector> {
     let mut all = Vec::new();
-    for &(decoder, fill) in integrity::BOOKS.iter().chain(workflow::BOOKS).chain(replay::BOOKS) {
+    for &(decoder, fill) in
+        integrity::BOOKS.iter().chain(workflow::BOOKS).chain(datasets::BOOKS).chain(replay::BOOKS)
+    {
         fill(&mut Book { decoder, all: &mut all });
     }
     all

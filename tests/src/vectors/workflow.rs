@@ -13,11 +13,9 @@ use bitproof_scheduler::{
     Code, Native, OnFailure, ParamValue, Plan, PlanSpec, PlannedTask, TaskId, TaskSpec,
 };
 use bitproof_telemetry::{write_jsonl, Record, Unit, MAX_LINE_BYTES};
-use bitproof_training::data::Part;
 use bitproof_training::manifest::Manifest;
 use bitproof_training::models::{self, DataShape, ModelSpec};
 use bitproof_training::safetensors::{self as tensors, Metadata, Tensor, Tensors};
-use ndarray::array;
 
 use super::{Book, Chapter};
 use crate::decoders::written;
@@ -28,10 +26,8 @@ pub(super) const BOOKS: &[Chapter] = &[
     ("manifest", manifest),
     ("metrics", metrics),
     ("receipt", receipt),
-    ("dataset_part", dataset_part),
     ("safetensors", safetensors),
     ("model", model),
-    ("csv", csv),
     ("pipeline", pipeline),
     ("gate_policy", gate_policy),
     ("rules", rules),
@@ -116,22 +112,6 @@ fn ledger(book: &mut Book<'_>) {
     book.add("not-the-second-task-alone", log(&[&records[1]]));
     book.add("not-swapped", log(&[&records[1], &records[0]]));
     book.add("not-a-task-twice", log(&[&records[0], &records[0]]));
-}
-
-fn dataset_part(book: &mut Book<'_>) {
-    let part = Part { features: array![[1.0f32, -0.0], [0.5, 2.0]], labels: vec![1, 0], classes: 2 };
-    book.strict("two-rows", part.encode());
-}
-
-fn csv(book: &mut Book<'_>) {
-    // No header, any separator, the last column is the label.
-    let how = |file: &str| [&[1 << 3][..], file.as_bytes()].concat();
-    book.add("two-rows", how("0.5,1,a\n2,3,b\n"));
-    book.add("crlf", how("0.5,1,a\r\n2,3,b\r\n"));
-    book.add("not-a-ragged-row", how("0.5,1,a\n2,b\n"));
-    book.add("not-a-number-that-is-none", how("0.5,1,a\nNaN,3,b\n"));
-    book.add("not-a-text-for-a-number", how("0.5,1,a\nx,3,b\n"));
-    book.add("not-empty", how(""));
 }
 
 fn facts(run: &str, accuracy: f64) -> RunFacts {

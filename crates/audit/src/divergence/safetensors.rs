@@ -260,7 +260,7 @@ pub(super) mod tests {
             assert_bytes(compare(&good, &bad, &tolerance(1.0, 1.0)), what);
             assert_bytes(compare(&bad, &good, &tolerance(1.0, 1.0)), what);
         }
-        for length in [u64::MAX, good.len() as u64, super::MAX_HEADER_BYTES + 1] {
+        for length in [u64::MAX, good.len() as u64, 100_000_001] {
             let mut bad = good.clone();
             bad[..8].copy_from_slice(&length.to_le_bytes());
             assert!(super::File::read(&bad).is_none(), "{length}");
