@@ -30,6 +30,7 @@
 pub mod adopt;
 pub mod data;
 pub mod evidence;
+pub mod governance;
 pub mod judge;
 pub mod manifest;
 pub mod metrics_file;
