@@ -8,7 +8,7 @@
 use std::fmt;
 
 use bincode::{Decode, Encode};
-use bitproof_core_ledger::canon;
+use bitproof_core_ledger::chain::Chain;
 use bitproof_core_ledger::digest::{Digest, GovernanceKind};
 use bitproof_scheduler::{Plan, PlanDigest};
 
@@ -112,13 +112,13 @@ impl fmt::Display for Position {
     }
 }
 
-/// What the chain of a run begins with: it fits no other plan, no other run, and no ledger.
 #[derive(Encode)]
-struct Binding<'a> {
-    plan: &'a PlanDigest,
-    uid: &'a [u8; 16],
+struct Binding {
+    plan: PlanDigest,
+    uid: [u8; 16],
 }
 
-fn binding(plan: &Plan, uid: &[u8; 16]) -> Digest<GovernanceKind> {
-    Digest::of_bytes(&canon::encode(&Binding { plan: &plan.digest(), uid }))
+/// The empty chain of a run. It fits no other plan, no other run, and no ledger.
+pub fn chain(plan: &Plan, uid: &[u8; 16]) -> Chain {
+    Chain::bound_to(Digest::<GovernanceKind>::of(&Binding { plan: plan.digest(), uid: *uid }).as_bytes())
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bincode::{Decode, Encode};
 use bitproof_core_ledger::canon::{self, CanonError};
-use bitproof_core_ledger::chain::{Chain, ChainError, ChainHead};
+use bitproof_core_ledger::chain::{ChainError, ChainHead};
 use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::limits::GROUP_BYTES;
 use bitproof_core_ledger::log::{self, Acknowledged, LogError, LogKind, LogWriter};
@@ -12,7 +12,7 @@ use bitproof_core_ledger::objects::{ObjectError, ObjectId};
 use bitproof_scheduler::{Plan, TaskId};
 
 use super::controls::{has_passed, is_refused};
-use super::{binding, compile, Control, ControlPoint, Position};
+use super::{chain, compile, Control, ControlPoint, Position};
 
 /// The longest reason, in bytes.
 const REASON_BYTES: usize = 1024;
@@ -186,11 +186,11 @@ impl GovernanceView {
     pub fn read(files: &Files, path: &Path, plan: &Plan, uid: &[u8; 16]) -> Result<Self, GovernanceError> {
         let points = compile(plan)?;
         let contents = log::read(files, path, LogKind::GOVERNANCE, Acknowledged::Unknown)?;
-        let mut chain = Chain::bound_to(binding(plan, uid).as_bytes());
+        let mut links = chain(plan, uid);
         let mut entries = Vec::with_capacity(contents.records.len().min(points.len()));
         for (n, record) in contents.records.iter().enumerate() {
             let (path, offset) = (|| log::segment_path(path, record.segment), record.offset);
-            let body = chain.accept(&record.payload).map_err(|source| GovernanceError::Chain {
+            let body = links.accept(&record.payload).map_err(|source| GovernanceError::Chain {
                 path: path(),
                 offset,
                 source,
@@ -214,15 +214,15 @@ impl GovernanceView {
             entries.push(entry);
         }
         let offsets = contents.records.iter().map(|record| record.offset).collect();
-        Ok(Self { entries, root: chain.head(), torn_bytes: contents.torn_bytes, offsets })
+        Ok(Self { entries, root: links.head(), torn_bytes: contents.torn_bytes, offsets })
     }
 }
 
 /// The head that the chain of `entries` has, without a file.
 pub fn governance_root(plan: &Plan, uid: &[u8; 16], entries: &[Entry]) -> ChainHead {
-    let mut chain = Chain::bound_to(binding(plan, uid).as_bytes());
-    entries.iter().for_each(|entry| drop(chain.push(&canon::encode(entry))));
-    chain.head()
+    let mut links = chain(plan, uid);
+    entries.iter().for_each(|entry| drop(links.push(&canon::encode(entry))));
+    links.head()
 }
 
 /// Writes the ledger at `path` anew. What a stopped process left of it was never acknowledged, and may say what was seen then.
@@ -235,11 +235,11 @@ pub(super) fn write(
 ) -> Result<(), GovernanceError> {
     let (mut writer, old) = LogWriter::open(files, path, LogKind::GOVERNANCE, Acknowledged::Records(0))?;
     writer.cut(&old, 0)?;
-    let mut chain = Chain::bound_to(binding(plan, uid).as_bytes());
+    let mut links = chain(plan, uid);
     let mut group: Vec<Vec<u8>> = Vec::new();
     let mut bytes = 0;
     for entry in entries {
-        let record = chain.push(&canon::encode(entry));
+        let record = links.push(&canon::encode(entry));
         // A record and its frame take less than twice the record: half a group holds any record.
         if bytes + record.len() > GROUP_BYTES / 2 {
             writer.append(&group)?;
