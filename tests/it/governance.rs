@@ -312,7 +312,7 @@ fn what_a_control_said_is_not_changed_by_who_can_sign_everything_anew() {
     committed(&project);
     let run = run(&project).run;
     assert_eq!(forge(&project, &run, |_| {}), [""; 0], "what is forged by nothing holds");
-    let forged = |change: &dyn Fn(Forged<'_>)| forge(&project, &run, |f| change(f));
+    let forged = |change: &dyn Fn(Forged<'_>)| forge(&project, &run, change);
     // Dropped, repeated and reordered entries.
     assert_eq!(forged(&|f| drop(f.entries.pop())), ["governance-complete"]);
     assert_eq!(forged(&|f| f.entries.clear()), ["governance-complete"]);
@@ -390,9 +390,10 @@ fn every_byte_of_the_governance_ledger_counts() {
         bad[at] ^= 1;
         fs::write(&path, bad).unwrap();
         let report = verify(&project.store(), &Scope::Run("latest".to_owned()), &Anchors::default()).unwrap();
-        let placed = report.findings.iter().any(|f| {
-            f.check.starts_with("governance-") && f.offset.is_none_or(|offset| offset <= at as u64)
-        });
+        let placed = report
+            .findings
+            .iter()
+            .any(|f| f.check.starts_with("governance-") && f.offset.is_none_or(|offset| offset <= at as u64));
         assert!(placed, "byte {at}: {:?}", report.findings);
     }
     fs::write(&path, good).unwrap();

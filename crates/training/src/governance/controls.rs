@@ -366,3 +366,102 @@ pub fn signed_artifacts(
     }
     seen
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::governance::GOVERNANCE;
+    use crate::pipeline::parse;
+    use crate::workflow::policy_of;
+    use bitproof_scheduler::{Code, OnFailure, PlanSpec, TaskId, TaskSpec};
+
+    /// A plan with one task that packages, under the controls after it.
+    fn plan() -> Plan {
+        let task = TaskSpec {
+            id: TaskId("package".to_owned()),
+            stage: "package".to_owned(),
+            code: Code::Native(stages::native(stages::PACKAGE)),
+            params: BTreeMap::new(),
+            inputs: Vec::new(),
+            after: Vec::new(),
+            outputs: vec!["model".to_owned()],
+            cost: 1,
+            lane: None,
+            retries: 0,
+        };
+        let text = b"[pipeline]\nname = \"p\"\n[[stage]]\nname = \"s\"\ncommand = [\"true\"]\n\
+            outputs = { o = \"o\" }\nmetrics = [\"m.json\"]\n\
+            [[gate]]\nmetric = \"s/m\"\nbetter = \"higher\"\nfail = [\"value >= 1\"]\n\
+            [[budget]]\nmetric = \"s/wall_ns\"\nfail = [\"max <= 1s\"]\n";
+        let mut policy = policy_of(&parse("p.toml", text).unwrap());
+        let controls = [Control::ArtifactsSigned, Control::Budgets, Control::Gates];
+        policy.insert(GOVERNANCE.to_owned(), Policy::new(&controls, []).encode().unwrap());
+        let spec = PlanSpec {
+            pipeline: "p".to_owned(),
+            seed: 0,
+            lanes: vec!["0".to_owned()],
+            on_failure: OnFailure::Stop,
+            numerics: 1,
+            data: Vec::new(),
+            tasks: vec![task],
+            policy,
+        };
+        Plan::new(spec).unwrap()
+    }
+
+    /// The outcome and reason of each control, when a task ended so, with these files and verdicts.
+    fn said(
+        done: bool,
+        artifacts: Vec<ArtifactSeen>,
+        budgets: &[VerdictSeen],
+        gates: &[VerdictSeen],
+    ) -> Vec<(Outcome, String)> {
+        let plan = plan();
+        let outcome = match done {
+            true => TaskOutcome::Done { outputs: Vec::new() },
+            false => TaskOutcome::Failed { how: bitproof_scheduler::ledger::Failure::Refused },
+        };
+        let task = TaskId("package".to_owned());
+        let entries = [LedgerEntry { task, lane: 0, tick: 0, action: None, outcome }];
+        let mut governance = Governance::before(&plan, None).unwrap();
+        let artifacts = BTreeMap::from([(0, artifacts)]);
+        governance.after(&plan, Ended { entries: &entries, artifacts: &artifacts, budgets, gates }).unwrap();
+        assert_eq!(governance.passed(), governance.entries().iter().all(|e| e.outcome != Outcome::Failed));
+        governance.entries().iter().map(|e| (e.outcome, e.reason.clone())).collect()
+    }
+
+    fn artifact(fault: Option<&str>) -> ArtifactSeen {
+        let artifact =
+            SignedArtifact { path: "m".to_owned(), object: Digest::of_bytes(b"m"), signature: None };
+        ArtifactSeen { artifact, fault: fault.map(str::to_owned) }
+    }
+
+    fn verdict(outcome: &str) -> VerdictSeen {
+        let (metric, outcome) = ("s/m".to_owned(), outcome.to_owned());
+        VerdictSeen { metric, outcome, verdict: Digest::of_bytes(b"v") }
+    }
+
+    #[test]
+    fn each_control_after_a_task_fails_for_what_it_is_there_for() {
+        let passed = |reason: &str| (Outcome::Passed, reason.to_owned());
+        let failed = |reason: &str| (Outcome::Failed, reason.to_owned());
+        let (whole, pass) = (|| vec![artifact(None)], [verdict("pass")]);
+        assert_eq!(said(true, whole(), &pass, &pass), [passed(""), passed(""), passed("")]);
+        let unsigned = vec![artifact(None), artifact(Some("not signed"))];
+        assert_eq!(said(true, unsigned, &pass, &pass)[0], failed("m: not signed"));
+        assert_eq!(said(true, vec![], &pass, &pass)[0], failed("the package has no file that is signed"));
+        let not_made = (Outcome::NotReached, "package made nothing".to_owned());
+        assert_eq!(said(false, vec![], &pass, &pass)[0], not_made);
+        for (outcome, says) in [
+            ("warn", passed("warned: s/m")),
+            ("no_baseline", passed("no baseline: s/m")),
+            ("fail", failed("budget failed: s/m")),
+            ("fine", failed("0 of 1 budgets have a verdict")),
+        ] {
+            assert_eq!(said(true, whole(), &[verdict(outcome)], &pass)[1], says);
+        }
+        assert_eq!(said(true, whole(), &pass, &[])[2], failed("0 of 1 gates have a verdict"));
+        let both = [verdict("pass"), verdict("pass")];
+        assert_eq!(said(true, whole(), &pass, &both)[2], failed("2 of 1 gates have a verdict"));
+    }
+}

@@ -112,7 +112,7 @@ pub enum GovernanceError {
         /// Where the record starts.
         offset: u64,
         /// What is wrong.
-        source: ChainError,
+        source: Box<ChainError>,
     },
     /// An entry's body is not canonical.
     #[error("{} holds a bad entry at byte {offset}: {source}", path.display())]
@@ -193,7 +193,7 @@ impl GovernanceView {
             let body = links.accept(&record.payload).map_err(|source| GovernanceError::Chain {
                 path: path(),
                 offset,
-                source,
+                source: Box::new(source),
             })?;
             let entry: Entry = canon::decode(body).map_err(|source| GovernanceError::Encoding {
                 path: path(),

@@ -42,15 +42,22 @@ impl Policy {
     /// The policy that a plan binds; one that demands nothing where the plan has none.
     ///
     /// # Errors
-    /// [`GovernanceError::Policy`] for bytes that [`Policy::encode`] does not give.
+    /// As [`Policy::decode`].
     pub fn of(plan: &Plan) -> Result<Self, GovernanceError> {
-        let Some(bytes) = plan.spec().policy.get(GOVERNANCE) else { return Ok(Self::default()) };
+        plan.spec().policy.get(GOVERNANCE).map_or_else(|| Ok(Self::default()), |bytes| Self::decode(bytes))
+    }
+
+    /// Reads what [`Policy::encode`] gave.
+    ///
+    /// # Errors
+    /// [`GovernanceError::Policy`] for anything else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, GovernanceError> {
         let bad = |reason: String| GovernanceError::Policy { reason };
         let policy: Self = canon::decode(bytes).map_err(|e| bad(e.to_string()))?;
         if policy.schema != SCHEMA {
             return Err(bad(format!("it has schema {}; this version reads {SCHEMA}", policy.schema)));
         }
-        if Self::new(&policy.run, policy.pinned.iter().cloned()).encode().as_ref() != Some(bytes) {
+        if Self::new(&policy.run, policy.pinned.iter().cloned()).encode().as_deref() != Some(bytes) {
             return Err(bad("its controls or pins are empty, out of order or listed twice".to_owned()));
         }
         Ok(policy)
