@@ -186,7 +186,7 @@ fn bad_input_ends_with_2_a_place_and_a_hint_and_writes_nothing() {
         ("run = [\"artifacts", "promote = [\"gates\"]\nrun = [\"artifacts", ":42:1: unknown key \"promote\" in [governance]", "there are: run"),
         ("run = [\"artifacts-signed\", \"budgets\", \"gates\"]", "", "[governance] has no run", "add run"),
         ("run = [\"artifacts-signed\", \"budgets\", \"gates\"]", "run = \"gates\"", "run must be a list in brackets, got a text", "write run"),
-        ("uses = \"package\"", "command = [\"true\"]\nmetrics = [\"m.json\"]", "the control artifacts-signed has nothing to judge: no stage uses \"package\"", "leave it out"),
+        ("[[budget]]\nmetric = \"train/step_wall_ns\"\nfail = [\"max <= 1h\", \"volume <= 100000\"]", "", "the control budgets has nothing to judge: there is no [[budget]]", "leave it out"),
         ("metric = \"evaluate/accuracy\"", "metric = \"evalute/accuracy\"", "is of no stage of this pipeline", "did you mean \"evaluate\"?"),
     ];
     let project = Project::new();

@@ -49,3 +49,36 @@ pub(super) fn read(
     controls.sort_unstable();
     Ok(controls)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::governance::Control;
+    use crate::pipeline::parse;
+
+    const COMMAND: &str = "[pipeline]\nname = \"p\"\n[data.d]\npath = \"d\"\n[[stage]]\nname = \"s\"\n\
+        command = [\"true\"]\noutputs = { o = \"o\" }\n";
+
+    fn controls(text: &str, run: &str) -> Result<Vec<Control>, String> {
+        let text = format!("{text}[governance]\nrun = [{run}]\n");
+        parse("p.toml", text.as_bytes()).map(|pipeline| pipeline.governance).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_control_that_stands_nowhere_is_refused() {
+        assert_eq!(controls(COMMAND, ""), Ok(vec![]));
+        assert_eq!(controls(COMMAND, "\"clean-source\""), Ok(vec![Control::CleanSource]));
+        for (name, missing) in [
+            ("inputs-pinned", "no stage takes a data input"),
+            ("artifacts-signed", "no stage uses \"package\""),
+            ("budgets", "there is no [[budget]]"),
+            ("gates", "there is no [[gate]]"),
+        ] {
+            let error = controls(COMMAND, &format!("\"{name}\"")).unwrap_err();
+            let expected = format!("p.toml:10:8: the control {name} has nothing to judge: {missing}");
+            assert!(error.starts_with(&expected), "{error}");
+        }
+        let takes = COMMAND.replace("outputs", "inputs = { d = \"data:d\" }\noutputs");
+        let both = controls(&takes, "\"clean-source\", \"inputs-pinned\"");
+        assert_eq!(both, Ok(vec![Control::InputsPinned, Control::CleanSource]), "in their own order");
+    }
+}
