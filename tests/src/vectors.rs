@@ -11,7 +11,7 @@ mod workflow;
 use std::path::{Path, PathBuf};
 
 pub use integrity::known_head;
-pub use workflow::plan;
+pub use workflow::{governed_plan, plan, UID};
 
 /// The keys of the vectors: secrets that everybody knows.
 pub mod keys {

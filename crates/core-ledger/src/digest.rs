@@ -52,6 +52,8 @@ kinds! {
     EntryKind = Some("bitproof 2026-11 chain entry v1");
     /// The start of a hash chain, over what the chain is bound to.
     GenesisKind = Some("bitproof 2026-11 chain genesis v1");
+    /// What the chain of a run's controls is bound to.
+    GovernanceKind = Some("bitproof 2026-11 governance v1");
     /// The outcome of a run: task ids, actions and outputs.
     ResultKind = Some("bitproof 2026-11 result root v1");
     /// The body of an event in the audit log.

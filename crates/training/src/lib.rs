@@ -33,6 +33,7 @@ pub mod batches;
 pub mod checkpoint;
 pub mod data;
 pub mod evidence;
+pub mod governance;
 pub mod judge;
 pub mod keeper;
 pub mod manifest;

@@ -6,10 +6,13 @@ use std::fmt;
 use bitproof_experiment_graph::Gate;
 use bitproof_scheduler::command::CommandInput;
 
+use crate::governance::Control;
+
 mod check;
 mod command;
 mod dataset;
 mod draft;
+mod governance;
 mod matrix;
 mod node;
 mod params;
@@ -190,4 +193,6 @@ pub struct Pipeline {
     pub gates: Vec<Gate>,
     /// Budgets in the order of the file.
     pub budgets: Vec<BudgetSpec>,
+    /// The controls that a run must meet, in their order.
+    pub governance: Vec<Control>,
 }

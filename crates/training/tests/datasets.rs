@@ -4,10 +4,11 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use bitproof_scheduler::{Code, TaskId, TaskSpec};
+use bitproof_scheduler::{Cancel, Code, TaskId, TaskSpec};
 use bitproof_training::data::{Examples, Part, Targets, Text};
 use bitproof_training::pipeline::{self, Params};
-use bitproof_training::stages;
+use bitproof_training::keeper::KeepsNothing;
+use bitproof_training::stages::{self, StageContext};
 use bitproof_training::workflow::{self, FailureKind, RunRequest, WorkflowError};
 use flate2::write::GzEncoder;
 use flate2::Compression;
@@ -53,7 +54,9 @@ fn run(inputs: &str, with: &str, files: &[Vec<u8>]) -> Result<Made, String> {
         lane: None,
         retries: 0,
     };
-    let outputs = stages::execute(&task, 7, files).map_err(|error| error.to_string())?;
+    let cancel = Cancel::new();
+    let context = StageContext { threads: 1, cancel: &cancel, keeper: &KeepsNothing };
+    let outputs = stages::execute(&task, 7, files, &context).map_err(|error| error.to_string())?;
     let part = |name: &str| Part::decode(&outputs[name]).expect("the stage makes parts");
     let schema = serde_json::from_slice(&outputs["schema"]).expect("the schema is JSON");
     Ok(Made { parts: ["train", "valid", "test"].map(part), schema })

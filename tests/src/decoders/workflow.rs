@@ -8,6 +8,7 @@ use bitproof_experiment_graph::{verify_receipt, GateReceipt, MetricSet, Rule};
 use bitproof_scheduler::ledger::{ledger_root, result_root, LedgerView};
 use bitproof_scheduler::Plan;
 use bitproof_telemetry::{read_jsonl, write_jsonl, Limit};
+use bitproof_training::governance::{compile, governance_root, Evidence, GovernanceView, Policy};
 use bitproof_training::manifest::Manifest;
 use bitproof_training::models;
 use bitproof_training::pipeline::{parse, parse_gates};
@@ -40,6 +41,35 @@ pub(super) fn ledger(bytes: &[u8]) -> bool {
         assert_eq!(canon::decode(&canon::encode(entry)).as_ref(), Ok(entry));
     }
     !view.entries.is_empty()
+}
+
+/// The governance ledger of one fixed run.
+pub(super) fn governance(bytes: &[u8]) -> bool {
+    static PLAN: LazyLock<Plan> = LazyLock::new(vectors::governed_plan);
+    let disk = disk(&[("governance.log", bytes)]);
+    let path = Path::new("governance.log");
+    let Ok(view) = GovernanceView::read(&disk, path, &PLAN, &vectors::UID) else { return false };
+    assert_eq!(governance_root(&PLAN, &vectors::UID, &view.entries), view.root);
+    let points = compile(&PLAN).expect("the plan is valid").len();
+    assert!(view.entries.len() <= points && view.offsets.len() == view.entries.len());
+    view.entries.len() == points
+}
+
+pub(super) fn governance_policy(bytes: &[u8]) -> bool {
+    Policy::decode(bytes).is_ok_and(|policy| {
+        assert_eq!(policy.encode().as_deref(), Some(bytes));
+        true
+    })
+}
+
+pub(super) fn control_evidence(bytes: &[u8]) -> bool {
+    match Evidence::decode(bytes) {
+        Ok(Some(evidence)) => {
+            assert_eq!(evidence.encode(), bytes);
+            true
+        }
+        _ => false,
+    }
 }
 
 pub(super) fn manifest(bytes: &[u8]) -> bool {

@@ -18,6 +18,7 @@ use bitproof_scheduler::PlanError;
 
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
+use crate::governance::GovernanceError;
 use crate::judge::JudgeError;
 use crate::pipeline::PipelineError;
 use crate::recorder::RecorderError;
@@ -152,6 +153,9 @@ pub enum WorkflowError {
     /// A file could not be signed.
     #[error(transparent)]
     Note(#[from] NoteError),
+    /// The controls could not be judged or recorded.
+    #[error(transparent)]
+    Governance(#[from] GovernanceError),
     /// The run could not be judged.
     #[error(transparent)]
     Judge(#[from] JudgeError),
@@ -196,15 +200,21 @@ impl WorkflowError {
             Self::Dispatch(DispatchError::Misfit(_) | DispatchError::Divergence { .. }) => FailureKind::No,
             Self::Dispatch(_)
             | Self::Ledger(LedgerError::Log(LogError::File(_)))
+            | Self::Governance(
+                GovernanceError::Log(LogError::File(_)) | GovernanceError::Object(ObjectError::File(_)),
+            )
             | Self::InTheWay { .. }
             | Self::File(_)
             | Self::Note(_)
             | Self::Inventory(InventoryError::File(_) | InventoryError::TooMany { .. })
             | Self::Object(ObjectError::File(_))
             | Self::Judge(JudgeError::Object(ObjectError::File(_))) => FailureKind::CouldNot,
-            Self::Ledger(_) | Self::Inventory(_) | Self::Object(_) | Self::Checkpoint(_) | Self::Judge(_) => {
-                FailureKind::No
-            }
+            Self::Ledger(_)
+            | Self::Governance(_)
+            | Self::Inventory(_)
+            | Self::Object(_)
+            | Self::Checkpoint(_)
+            | Self::Judge(_) => FailureKind::No,
         }
     }
 }
