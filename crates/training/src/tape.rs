@@ -26,13 +26,16 @@ mod backward;
 mod buffers;
 mod ops;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 use bitproof_kernels::KernelError;
-use ndarray::{ArrayView1, ArrayView2, ArrayViewD, IxDyn};
+use ndarray::{ArrayView1, ArrayView2, ArrayViewD};
 
 use crate::trainable::Traced;
 pub use backward::Gradients;
 pub use buffers::Buffers;
+pub use ops::Product;
 pub use shape::{Shape, MAX_AXES};
 
 /// An operation that its operands do not fit.
@@ -260,7 +263,6 @@ impl<'t> Values<'t, '_> {
     }
 
     fn array(&self, var: Var) -> ArrayViewD<'t, f32> {
-        let shape = self.shape(var);
-        ArrayViewD::from_shape(IxDyn(&shape), self.get(var)).expect("a value fills its shape")
+        self.shape(var).as_array(self.get(var))
     }
 }

@@ -24,4 +24,10 @@ impl Buffers {
     pub fn kept(&self) -> usize {
         self.free.iter().map(|(elements, vectors)| elements * vectors.len()).sum()
     }
+
+    /// Writes over what the last users left, so that a test sees who reads it.
+    #[cfg(test)]
+    pub(super) fn soil(&mut self) {
+        self.free.values_mut().flatten().for_each(|vector| vector.fill(f32::NAN));
+    }
 }
