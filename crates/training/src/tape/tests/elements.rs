@@ -4,8 +4,13 @@ use super::oracle::{broadcast, erf, exp, ln, sigmoid, tanh};
 use super::{apart, away_from_zero, check, uniform, Input, Tape, TapeError, Var};
 
 type Binary = fn(&mut Tape<'_>, Var, Var) -> Result<Var, TapeError>;
+type Unary = fn(&mut Tape<'_>, Var) -> Result<Var, TapeError>;
 
-fn arithmetic() -> [(&'static str, Binary, fn(f64, f64) -> f64); 4] {
+/// An operation's name, the operation, and the same in f64.
+type NamedBinary = (&'static str, Binary, fn(f64, f64) -> f64);
+type NamedUnary = (&'static str, Unary, fn(f64) -> f64);
+
+fn arithmetic() -> [NamedBinary; 4] {
     [
         ("add", |tape, a, b| tape.add(a, b), |a, b| a + b),
         ("sub", |tape, a, b| tape.sub(a, b), |a, b| a - b),
@@ -64,24 +69,23 @@ fn arithmetic_of_a_value_with_itself() {
 
 #[test]
 fn functions_of_one_number() {
-    type Function = fn(&mut Tape<'_>, Var) -> Result<Var, TapeError>;
     let any = || away_from_zero(4, &[4, 5]);
     let positive = || uniform(5, &[4, 5], 0.5, 3.0);
-    let functions: [(&str, Input, Function, fn(f64) -> f64); 12] = [
-        ("neg", any(), |tape, x| tape.neg(x), |x| -x),
-        ("scale", any(), |tape, x| tape.scale(x, -1.5), |x| -1.5 * x),
-        ("exp", any(), |tape, x| tape.exp(x), exp),
-        ("log", positive(), |tape, x| tape.log(x), ln),
-        ("sqrt", positive(), |tape, x| tape.sqrt(x), f64::sqrt),
-        ("rsqrt", positive(), |tape, x| tape.rsqrt(x), |x| 1.0 / x.sqrt()),
-        ("tanh", any(), |tape, x| tape.tanh(x), tanh),
-        ("sigmoid", any(), |tape, x| tape.sigmoid(x), sigmoid),
-        ("silu", any(), |tape, x| tape.silu(x), |x| x * sigmoid(x)),
-        ("relu", any(), |tape, x| tape.relu(x), |x| if x > 0.0 { x } else { 0.0 }),
-        ("gelu", any(), |tape, x| tape.gelu(x), |x| x * 0.5 * (1.0 + erf(x / std::f64::consts::SQRT_2))),
-        ("relu of one", apart(6, &[]), |tape, x| tape.relu(x), |x| x.max(0.0)),
+    let functions: [(Input, NamedUnary); 12] = [
+        (any(), ("neg", |tape, x| tape.neg(x), |x| -x)),
+        (any(), ("scale", |tape, x| tape.scale(x, -1.5), |x| -1.5 * x)),
+        (any(), ("exp", |tape, x| tape.exp(x), exp)),
+        (positive(), ("log", |tape, x| tape.log(x), ln)),
+        (positive(), ("sqrt", |tape, x| tape.sqrt(x), f64::sqrt)),
+        (positive(), ("rsqrt", |tape, x| tape.rsqrt(x), |x| 1.0 / x.sqrt())),
+        (any(), ("tanh", |tape, x| tape.tanh(x), tanh)),
+        (any(), ("sigmoid", |tape, x| tape.sigmoid(x), sigmoid)),
+        (any(), ("silu", |tape, x| tape.silu(x), |x| x * sigmoid(x))),
+        (any(), ("relu", |tape, x| tape.relu(x), |x| if x > 0.0 { x } else { 0.0 })),
+        (any(), ("gelu", |tape, x| tape.gelu(x), |x| x * 0.5 * (1.0 + erf(x / std::f64::consts::SQRT_2)))),
+        (apart(6, &[]), ("relu of one", |tape, x| tape.relu(x), |x| x.max(0.0))),
     ];
-    for (name, input, operation, exact) in functions {
+    for (input, (name, operation, exact)) in functions {
         let function = |tape: &mut Tape<'_>, of: &[Var]| operation(tape, of[0]);
         check(name, &[input], &function, &|of| of[0].iter().map(|&x| exact(x)).collect());
         let nothing = Input::new(&[0, 3], vec![]);

@@ -4,13 +4,15 @@ use bitproof_kernels::{Conv2d, Pool2d};
 
 use super::{uniform, Buffers, Input, Shape, Tape};
 
-/// A pass over so many images: convolution, pooling, norm, and a value with several consumers.
+/// A pass over so many images: convolution, pooling, norm, softmax, and a value with several consumers.
 fn pass(buffers: &mut Buffers, images: usize) {
-    let inputs: [Input; 4] = [
+    let inputs: [Input; 6] = [
         uniform(1, &[images, 1, 6, 6], -1.0, 1.0),
         uniform(2, &[2, 1, 3, 3], -1.0, 1.0),
         uniform(3, &[2], -1.0, 1.0),
         uniform(4, &[3, 8], -1.0, 1.0),
+        uniform(5, &[8], 0.5, 1.5),
+        uniform(6, &[8], -1.0, 1.0),
     ];
     let mut gradients: Vec<Vec<f32>> = inputs.iter().map(|input| vec![0.0; input.values.len()]).collect();
     let labels: Vec<u32> = (0..images as u32).map(|image| image % 3).collect();
@@ -29,6 +31,8 @@ fn pass(buffers: &mut Buffers, images: usize) {
     let pool = Pool2d { window: [2, 2], stride: [2, 2], padding: [0, 0] };
     let y = tape.max_pool2d(y, pool).unwrap();
     let y = tape.reshape(y, Shape::new(&[images, 8]).unwrap()).unwrap();
+    let y = tape.layer_norm(y, of[4], of[5], 1e-5).unwrap();
+    let y = tape.softmax(y).unwrap();
     let logits = tape.linear(y, of[3], None).unwrap();
     let losses = tape.cross_entropy(logits, &labels).unwrap();
     let mean = tape.mean(losses).unwrap();

@@ -6,12 +6,10 @@ fn shape(axes: &[usize]) -> Shape {
     Shape::new(axes).unwrap()
 }
 
+type Forward = fn(&mut Tape<'_>, Var) -> Result<Var, TapeError>;
+
 /// The gradient of the sum of what `forward` makes of a variable.
-fn gradient_of(
-    x: &[f32],
-    is_result: bool,
-    forward: fn(&mut Tape<'_>, Var) -> Result<Var, TapeError>,
-) -> Vec<f32> {
+fn gradient_of(x: &[f32], is_result: bool, forward: Forward) -> Vec<f32> {
     let mut gradient = vec![f32::NAN; x.len()];
     let mut buffers = Buffers::default();
     let mut tape = Tape::new(&mut buffers);
@@ -27,7 +25,7 @@ fn gradient_of(
 /// 1, −10⁸ and 10⁸ add up to 0 in this order, and to 1 if the first comes last.
 #[test]
 fn consumers_add_up_from_the_last_to_the_first() {
-    let rising: [fn(&mut Tape<'_>, Var) -> Result<Var, TapeError>; 2] = [
+    let rising: [Forward; 2] = [
         |tape, x| {
             let (a, b, c) = (tape.scale(x, 1e8)?, tape.scale(x, -1e8)?, tape.scale(x, 1.0)?);
             let ab = tape.add(a, b)?;
@@ -56,23 +54,31 @@ fn consumers_add_up_from_the_last_to_the_first() {
 
 #[test]
 fn operands_of_one_operation_add_up_from_the_last_to_the_first() {
-    const LARGE: f32 = 16_777_216.0; // 2²⁴, from where on 1 is lost
+    // From 2²⁴ on 1 is lost, and from 2²⁵ on 2: below it is not, so the negative one has to come first.
+    const LARGE: f32 = 16_777_216.0;
+    const LARGER: f32 = 2.0 * LARGE;
+    assert_eq!(((1.0 - LARGE) + LARGE, (1.0 + LARGE) - LARGE), (1.0, 0.0));
+    assert_eq!(((2.0 - LARGER) + LARGER, (2.0 + LARGER) - LARGER), (2.0, 0.0));
     for is_result in [false, true] {
-        // (1 − 2²⁴) + 2²⁴, not (1 + 2²⁴) − 2²⁴.
-        let of_sub = gradient_of(&[3.0], is_result, |tape, x| {
+        let of_sub = gradient_of(&[1.0], is_result, |tape, x| {
             let difference = tape.sub(x, x)?;
             let large = tape.scale(difference, LARGE)?;
             tape.add(large, x)
         });
         assert_eq!(of_sub, [1.0]);
-        // The last consumer's 1, then the second part's −2²⁴, then the first one's 2²⁴.
-        let of_concat = gradient_of(&[3.0], is_result, |tape, x| {
+        let of_div = gradient_of(&[1.0], is_result, |tape, x| {
+            let quotient = tape.div(x, x)?;
+            let large = tape.scale(quotient, LARGE)?;
+            tape.add(large, x)
+        });
+        assert_eq!(of_div, [1.0]);
+        // The last consumer's 2, since what it is added to has two elements, then the second part's −2²⁵, then the first one's 2²⁵.
+        let of_concat = gradient_of(&[1.0], is_result, |tape, x| {
             let both = tape.concat(&[x, x], 0)?;
-            let weights = tape.constant(shape(&[2]), &[LARGE, -LARGE])?;
+            let weights = tape.constant(shape(&[2]), &[LARGER, -LARGER])?;
             let large = tape.mul(both, weights)?;
             tape.add(large, x)
         });
-        // The sum runs over two elements, so the last consumer gives 2.
         assert_eq!(of_concat, [2.0]);
     }
 }

@@ -6,8 +6,9 @@ use super::{apart, check, uniform, Buffers, Input, Shape, Tape, TapeError, Var};
 type Along = fn(&mut Tape<'_>, Var, usize) -> Result<Var, TapeError>;
 type Whole = fn(&mut Tape<'_>, Var) -> Result<Var, TapeError>;
 type Exact = fn(&[f64]) -> f64;
+type Reduction = (&'static str, Along, Whole, Exact);
 
-fn reductions() -> [(&'static str, Along, Whole, Exact); 4] {
+fn reductions() -> [Reduction; 4] {
     [
         ("sum", |tape, x, axis| tape.sum_axis(x, axis), |tape, x| tape.sum(x), |x| x.iter().sum()),
         (

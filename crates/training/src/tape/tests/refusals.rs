@@ -22,7 +22,9 @@ fn refusal(
 #[test]
 fn shapes_that_do_not_fit_are_named() {
     type Forward = fn(&mut Tape<'_>, &[Var]) -> Result<Var, TapeError>;
-    let cases: [(&str, &[&[usize]], Forward, &[usize]); 14] = [
+    /// The name, the operands' shapes, the operation, and the shape that it names.
+    type Case = (&'static str, &'static [&'static [usize]], Forward, &'static [usize]);
+    let cases: [Case; 14] = [
         ("sum", &[&[2, 3]], |tape, of| tape.sum_axis(of[0], 2), &[2, 3]),
         ("max", &[&[]], |tape, of| tape.max_axis(of[0], 0), &[]),
         ("permute", &[&[2, 3]], |tape, of| tape.permute(of[0], &[0, 0]), &[0, 0]),
