@@ -6,6 +6,7 @@
 mod datasets;
 mod integrity;
 mod replay;
+mod training;
 mod workflow;
 
 use std::path::{Path, PathBuf};
@@ -125,7 +126,7 @@ impl Book<'_> {
 pub fn vectors() -> Vec<Vector> {
     let mut all = Vec::new();
     for &(decoder, fill) in
-        integrity::BOOKS.iter().chain(workflow::BOOKS).chain(datasets::BOOKS).chain(replay::BOOKS)
+        integrity::BOOKS.iter().chain(workflow::BOOKS).chain(training::BOOKS).chain(datasets::BOOKS).chain(replay::BOOKS)
     {
         fill(&mut Book { decoder, all: &mut all });
     }
