@@ -16,7 +16,7 @@ mod package;
 mod rows;
 mod train;
 
-pub use dataset::{divide, Divided};
+pub use dataset::{divide, Divided, DividedRows};
 
 /// The kind of the stage that packages.
 pub const PACKAGE: &str = "package";

@@ -319,8 +319,8 @@ fn check_models(pipeline: &Pipeline, dataset: &Stage, divided: &Divided) -> Resu
             continue;
         }
         let (features, classes) = match divided {
-            Divided::Examples { table, .. } if !table.classes.is_empty() => {
-                (table.examples.features.ncols(), table.classes.len())
+            Divided::Examples(rows) if !rows.table.classes.is_empty() => {
+                (rows.table.examples.features.ncols(), rows.table.classes.len())
             }
             _ => {
                 let reason = format!("an mlp learns classes of rows, and stage {:?} has none", dataset.name);
