@@ -11,4 +11,5 @@ mod oracles;
 mod replay;
 mod statements;
 mod tamper;
+mod torch;
 mod vectors;
