@@ -123,11 +123,11 @@ impl Case {
         assert_eq!(scores.len(), outputs * self.losses.len(), "{:?}", self.spec);
         let rows = scores.chunks_exact(outputs).enumerate();
         let apart = rows.clone().map(|(i, row)| (loss(row, self.labels[i] as usize) - self.losses[i]).abs());
-        let same = rows.map(|(i, row)| match row {
+        let mut same = rows.map(|(i, row)| match row {
             [z] => u32::from(*z > 0.0) == self.predicted[i],
             row => argmax(row) == Some(self.predicted[i] as usize),
         });
-        (apart.fold(0.0, f32::max), same.fold(true, |all, one| all && one))
+        (apart.fold(0.0, f32::max), same.all(|same| same))
     }
 }
 
