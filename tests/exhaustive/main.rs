@@ -3,6 +3,8 @@
 
 #![expect(clippy::print_stdout, reason = "exhaustive tests print how many cases they tried")]
 
+mod datasets;
+
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};

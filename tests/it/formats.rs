@@ -6,8 +6,8 @@ use std::path::Path;
 
 use bitproof_audit::{sign_model, Attestation, SignedFile};
 use bitproof_core_ledger::digest::{
-    ActionKind, ComparisonKind, Content, EntryKind, EventKind, GenesisKind, Kind, PlanKind, ResultKind,
-    StatKind, StreamKind, ToolsKind,
+    ActionKind, ComparisonKind, Content, EntryKind, EventKind, GenesisKind, GovernanceKind, Kind, PlanKind,
+    ResultKind, StatKind, StreamKind, ToolsKind,
 };
 use bitproof_core_ledger::dsse::PublicKey;
 use bitproof_core_ledger::keys::ModelSigningKey;
@@ -103,12 +103,13 @@ fn the_bundle_is_the_one_on_the_page() {
 
 #[test]
 fn the_contexts_of_digests_are_those_on_the_page() {
-    let kinds: [(&str, Option<&str>); 11] = [
+    let kinds: [(&str, Option<&str>); 12] = [
         ("content", Content::CONTEXT),
         ("plan", PlanKind::CONTEXT),
         ("action", ActionKind::CONTEXT),
         ("chain entry", EntryKind::CONTEXT),
         ("chain genesis", GenesisKind::CONTEXT),
+        ("governance", GovernanceKind::CONTEXT),
         ("result root", ResultKind::CONTEXT),
         ("event id", EventKind::CONTEXT),
         ("stream key", StreamKind::CONTEXT),

@@ -7,6 +7,7 @@ mod crash;
 mod forgery;
 mod formats;
 mod gc;
+mod governance;
 mod oracles;
 mod replay;
 mod statements;

@@ -17,10 +17,11 @@ use bitproof_scheduler::stat_cache::StatCache;
 use bitproof_scheduler::{action_digest, Code, InputSource, Native, ParamValue, Plan, PlanSpec};
 use bitproof_tests::Project;
 use bitproof_training::evidence::{Evidence, Host};
+use bitproof_training::governance::Governance;
 use bitproof_training::manifest::Manifest;
 use bitproof_training::run_folder::{RunFolder, LEDGER};
 use bitproof_training::stages;
-use bitproof_training::workflow::seal;
+use bitproof_training::workflow::{seal, Judgements};
 
 fn replay_run(project: &Project, run: &str) -> ReplayReport {
     replay(Some(&project.store()), &project.replay_request(run)).unwrap()
@@ -87,7 +88,9 @@ fn seal_forged(project: &Project, folder: &RunFolder, entries: Vec<Entry>) {
     };
     let (failures, attempts) = (Vec::new(), BTreeMap::new());
     let execution = Execution { entries, failures, attempts, end: End::Complete };
-    let sealed = seal(&recorder, folder, &execution, &evidence).unwrap();
+    let mut governance = Governance::before(&folder.plan, None).unwrap();
+    let judged = Judgements::default();
+    let sealed = seal(&recorder, folder, &execution, &evidence, &mut governance, &judged).unwrap();
     recorder.record(&[planned, sealed]).unwrap();
 }
 

@@ -4,6 +4,7 @@
 //! whether it took the bytes, and panics when what it took breaks a promise: usually that the value encodes to the very
 //! bytes that it was read from.
 
+mod datasets;
 mod integrity;
 pub(crate) use integrity::{disk, written};
 mod replay;
@@ -43,13 +44,20 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "witness_policy", takes: integrity::witness_policy },
     Decoder { name: "plan", takes: workflow::plan },
     Decoder { name: "ledger", takes: workflow::ledger },
+    Decoder { name: "governance", takes: workflow::governance },
+    Decoder { name: "governance_policy", takes: workflow::governance_policy },
+    Decoder { name: "control_evidence", takes: workflow::control_evidence },
     Decoder { name: "manifest", takes: workflow::manifest },
     Decoder { name: "metrics", takes: workflow::metrics },
     Decoder { name: "receipt", takes: workflow::receipt },
-    Decoder { name: "dataset_part", takes: workflow::dataset_part },
+    Decoder { name: "dataset_part", takes: datasets::dataset_part },
     Decoder { name: "safetensors", takes: workflow::safetensors },
     Decoder { name: "model", takes: workflow::model },
-    Decoder { name: "csv", takes: workflow::csv },
+    Decoder { name: "csv", takes: datasets::csv },
+    Decoder { name: "idx", takes: datasets::idx },
+    Decoder { name: "npy", takes: datasets::npy },
+    Decoder { name: "tensors", takes: datasets::tensors },
+    Decoder { name: "text", takes: datasets::text },
     Decoder { name: "pipeline", takes: workflow::pipeline },
     Decoder { name: "gate_policy", takes: workflow::gate_policy },
     Decoder { name: "rules", takes: workflow::rules },

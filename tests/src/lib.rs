@@ -64,6 +64,9 @@ fail = ["value >= 0.6", "regress <= 0.2"]
 [[budget]]
 metric = "train/step_wall_ns"
 fail = ["max <= 1h"]
+
+[governance]
+run = ["artifacts-signed", "budgets", "gates"]
 "#;
 
 /// Eighty rows of two classes that a line separates.

@@ -3,6 +3,7 @@
 //! They lie in `tests/vectors/<decoder>/`, where the names of those that are refused begin with `not-`. A test holds the files
 //! against what is made here from fixed keys, and the decoders against the files; the fuzz targets begin with them.
 
+mod datasets;
 mod integrity;
 mod replay;
 mod workflow;
@@ -10,7 +11,7 @@ mod workflow;
 use std::path::{Path, PathBuf};
 
 pub use integrity::known_head;
-pub use workflow::plan;
+pub use workflow::{governed_plan, plan, UID};
 
 /// The keys of the vectors: secrets that everybody knows.
 pub mod keys {
@@ -123,7 +124,9 @@ impl Book<'_> {
 /// Every vector.
 pub fn vectors() -> Vec<Vector> {
     let mut all = Vec::new();
-    for &(decoder, fill) in integrity::BOOKS.iter().chain(workflow::BOOKS).chain(replay::BOOKS) {
+    for &(decoder, fill) in
+        integrity::BOOKS.iter().chain(workflow::BOOKS).chain(datasets::BOOKS).chain(replay::BOOKS)
+    {
         fill(&mut Book { decoder, all: &mut all });
     }
     all

@@ -165,7 +165,7 @@ pub enum ReplayError {
     },
     /// No task was executed.
     #[error(
-        "there is no answer: no task of run {run} was executed again; all are skipped, or recorded only"
+        "there is no answer: no task of run {run} was executed again; all are skipped, recorded only, or were never begun"
     )]
     Nothing {
         /// Its name.

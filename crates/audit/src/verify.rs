@@ -27,10 +27,12 @@ use bitproof_training::run_folder::{
 };
 
 mod events;
+mod governance;
 
 use crate::anchors::{Anchors, Judged};
 use crate::reach::{object_id, object_path, Reach};
 use crate::report::{Finding, Scope, Severity, VerifyReport};
+use governance::Controls;
 
 /// A verification that could not be done at all.
 #[derive(Debug, thiserror::Error)]
@@ -388,24 +390,35 @@ impl<'a> Verifier<'a> {
         if result != seal.result_root {
             self.find("result-root", &ledger_path, None, seal.result_root.to_string(), result.to_string());
         }
-        self.entries(folder, seal, &ledger, &ledger_path);
+        let controls = self.governance(folder, row, &ledger, artifact_keys);
+        self.entries(folder, seal, &ledger, &ledger_path, controls);
         self.manifest(folder, &ledger, &dir, artifact_keys);
         self.kept_data(folder);
         self.artifacts(folder, &ledger, artifact_keys)?;
         Ok(())
     }
 
-    /// There must be an entry for every task, with the outputs that the plan declares or a cause that failed, and with the
-    /// action that the plan and the recorded inputs give.
-    fn entries(&mut self, folder: &RunFolder, seal: &Seal, ledger: &LedgerView, path: &str) {
+    /// There must be an entry for every task, unless one or a control before one failed, with the outputs that the plan declares
+    /// or a cause that failed, and with the action that the plan and the recorded inputs give.
+    fn entries(
+        &mut self,
+        folder: &RunFolder,
+        seal: &Seal,
+        ledger: &LedgerView,
+        path: &str,
+        controls: Option<Controls>,
+    ) {
         let spec = folder.plan.spec();
         let stopped = spec.on_failure == OnFailure::Stop
             && ledger.entries.last().is_some_and(|e| matches!(e.outcome, Outcome::Failed { .. }));
-        if ledger.entries.len() != folder.plan.len() && !stopped {
+        // Of what the controls said nothing is known where their ledger is damaged, which is found.
+        let refused = controls.is_none_or(|controls| controls.refused);
+        if ledger.entries.len() != folder.plan.len() && !stopped && !refused {
             let expected = format!("{} entries", folder.plan.len());
             self.find("complete", path, None, expected, format!("{} entries", ledger.entries.len()));
         }
-        let succeeded = ledger.entries.iter().all(|e| matches!(e.outcome, Outcome::Done { .. }));
+        let passed = controls.map_or(seal.succeeded, |controls| controls.passed);
+        let succeeded = passed && ledger.entries.iter().all(|e| matches!(e.outcome, Outcome::Done { .. }));
         if seal.succeeded != succeeded {
             let got = format!("succeeded: {succeeded}");
             self.find("succeeded", path, None, format!("succeeded: {}", seal.succeeded), got);

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod context;
+mod controls;
 mod divergence;
 mod exit;
 mod inputs;

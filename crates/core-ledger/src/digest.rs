@@ -52,6 +52,8 @@ kinds! {
     EntryKind = Some("bitproof 2026-11 chain entry v1");
     /// The start of a hash chain, over what the chain is bound to.
     GenesisKind = Some("bitproof 2026-11 chain genesis v1");
+    /// What the chain of a run's controls is bound to.
+    GovernanceKind = Some("bitproof 2026-11 governance v1");
     /// The outcome of a run: task ids, actions and outputs.
     ResultKind = Some("bitproof 2026-11 result root v1");
     /// The body of an event in the audit log.
@@ -62,6 +64,14 @@ kinds! {
     StatKind = Some("bitproof 2026-11 file stat v1");
     /// A comparison of runs.
     ComparisonKind = Some("bitproof 2026-11 comparison v1");
+    /// The parameters of a model at a step of its training.
+    ParametersKind = Some("bitproof 2026-11 parameters v1");
+    /// What an optimizer remembers at a step.
+    MomentsKind = Some("bitproof 2026-11 moments v1");
+    /// Which rows and streams the steps of a segment used.
+    BatchesKind = Some("bitproof 2026-11 batches v1");
+    /// The losses and gradient norms of the steps of a segment.
+    LossesKind = Some("bitproof 2026-11 losses v1");
     /// What the tools of a command are on one machine.
     ToolsKind = Some("bitproof 2026-11 tools v1");
 }
@@ -95,6 +105,20 @@ impl<K: Kind> Digest<K> {
             hasher.update(part);
         });
         (Self::from_bytes(*hasher.finalize().as_bytes()), len)
+    }
+
+    /// The digest of numbers as little-endian f32, one row after another.
+    pub fn of_floats<'a>(rows: impl IntoIterator<Item = &'a [f32]>) -> Self {
+        /// Numbers that are turned into bytes at once: few enough to stay in the nearest cache.
+        const PIECE: usize = 4096;
+        let mut hasher = Self::hasher();
+        let mut bytes = vec![0; 4 * PIECE];
+        for piece in rows.into_iter().flat_map(|row| row.chunks(PIECE)) {
+            let bytes = &mut bytes[..4 * piece.len()];
+            bytes.chunks_exact_mut(4).zip(piece).for_each(|(four, x)| four.copy_from_slice(&x.to_le_bytes()));
+            hasher.update(bytes);
+        }
+        Self::from_bytes(*hasher.finalize().as_bytes())
     }
 
     /// The digest of everything that `source` yields, in constant memory, with the number of bytes read.

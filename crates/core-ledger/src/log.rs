@@ -20,6 +20,8 @@ pub struct LogKind(&'static [u8; 10]);
 impl LogKind {
     /// A run's ledger.
     pub const LEDGER: Self = Self(b"ledger\0\0\0\0");
+    /// What the controls of a run said.
+    pub const GOVERNANCE: Self = Self(b"governance");
     /// A store's audit log.
     pub const AUDIT: Self = Self(b"audit\0\0\0\0\0");
 }

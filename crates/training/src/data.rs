@@ -1,14 +1,54 @@
 //! Data: readers for files, splits, and the form in which a part passes between stages.
 
+mod categories;
 mod csv;
+mod dataset;
 mod files;
+mod gzip;
+mod idx;
+mod npy;
+mod numbers;
 mod part;
 mod split;
+mod standardise;
+mod tensors;
+mod text;
 
-pub use csv::{read_csv, CsvOptions, Table, MAX_COLUMNS, MAX_ROWS, MAX_UNPACKED_BYTES};
+pub use csv::{read_csv, CsvOptions};
+use dataset::{join_features, InFile};
+pub use dataset::{read_dataset, Dataset, ReadError, Table};
 pub use files::DataFiles;
-pub use part::Part;
-pub use split::{split, Split};
+pub use idx::read_idx;
+pub use npy::read_npy_dataset;
+pub use part::{Examples, Part, Targets, Text};
+pub use split::{split, split_text, Split, TextSplit};
+pub use standardise::{scale, Statistics};
+pub use tensors::read_tensors;
+pub use text::{read_text, Characters};
+
+/// The most bytes that a compressed file may unpack to.
+pub const MAX_UNPACKED_BYTES: u64 = 1 << 30;
+/// The most rows.
+pub const MAX_ROWS: u64 = 1 << 28;
+/// The most columns of a table.
+pub const MAX_COLUMNS: u64 = 1 << 20;
+/// The most numbers of a row, whatever its shape.
+pub const MAX_FEATURES: u64 = 1 << 24;
+/// The most numbers of a dataset: 4 GiB of f32.
+pub const MAX_ELEMENTS: u64 = 1 << 30;
+/// The most axes of an example.
+pub const MAX_AXES: usize = 4;
+/// The most characters of a text: 1 GiB of tokens.
+pub const MAX_CHARACTERS: u64 = 1 << 28;
+
+/// What is to be learned of each row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetKind {
+    /// Classification: a class.
+    Classes,
+    /// Regression: a number.
+    Values,
+}
 
 /// Data that cannot be read. Lines, rows and columns count from 1; a header is line 1 and no row.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,15 +122,35 @@ pub enum DataError {
         /// The cell, cut after 40 characters.
         cell: String,
     },
-    /// The label's column does not exist.
-    #[error("there is no label column {wanted}; the file has {columns} columns{names}")]
-    LabelColumn {
+    /// A category is empty or not plain.
+    #[error("line {line}, column {column}: {cell:?} cannot be a category")]
+    Category {
+        /// The line.
+        line: u64,
+        /// The column.
+        column: usize,
+        /// The cell, cut after 40 characters.
+        cell: String,
+    },
+    /// A column that is asked for does not exist.
+    #[error("there is no {what} column {wanted}; the file has {columns} columns{names}")]
+    NoColumn {
+        /// What it is to be.
+        what: &'static str,
         /// What was asked for.
         wanted: String,
         /// How many columns there are.
         columns: usize,
         /// Their names, where there is a header.
         names: String,
+    },
+    /// A column cannot be one of categories.
+    #[error("one_hot has the column {column}, which is {other}")]
+    OneHotColumn {
+        /// The column as it is asked for.
+        column: String,
+        /// What it is already.
+        other: &'static str,
     },
     /// Every row has the same label.
     #[error("every row has the label {label:?}; there is nothing to tell apart")]
@@ -110,6 +170,78 @@ pub enum DataError {
         part: &'static str,
         /// Its share.
         fraction: String,
+    },
+    /// The characters do not suffice for the parts that are asked for.
+    #[error(
+        "the {part} part has {characters} characters; a window of {window} and the one after it do not fit"
+    )]
+    TooFewCharacters {
+        /// The part.
+        part: &'static str,
+        /// How many it has.
+        characters: usize,
+        /// How many a model sees at once.
+        window: u32,
+    },
+    /// A text is not UTF-8.
+    #[error("line {line}, column {column}: the byte 0x{byte:02x} is not UTF-8")]
+    NotUtf8 {
+        /// The line.
+        line: u64,
+        /// The column, in characters.
+        column: usize,
+        /// The first byte that does not fit.
+        byte: u8,
+    },
+    /// A text is one character over and over.
+    #[error("every character is {character:?}; there is nothing to tell apart")]
+    OneCharacter {
+        /// The character.
+        character: char,
+    },
+    /// A binary file is not right.
+    #[error("byte {offset}: {reason}")]
+    Binary {
+        /// The offset in the unpacked file.
+        offset: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file of tensors has none of the name.
+    #[error("there is no tensor {wanted:?}; the file has {names}")]
+    NoTensor {
+        /// What was asked for.
+        wanted: String,
+        /// The names of those that there are, the first 20.
+        names: String,
+    },
+    /// There are more or fewer labels than examples.
+    #[error("there are {labels} labels for {examples} examples")]
+    RowCounts {
+        /// How many examples there are.
+        examples: usize,
+        /// How many labels.
+        labels: usize,
+    },
+    /// The test part's examples have another shape than the others.
+    #[error("an example has the shape {got:?}, those to learn from have {expected:?}")]
+    Shapes {
+        /// That of the others.
+        expected: Vec<usize>,
+        /// That of the test part's.
+        got: Vec<usize>,
+    },
+    /// A number is beyond f32 once it was scaled.
+    #[error("row {row}, feature {feature}: {step} makes {value} a number that is not finite")]
+    Beyond {
+        /// What was done.
+        step: &'static str,
+        /// The row, from 1.
+        row: u64,
+        /// The feature, from 0 as columns without names are.
+        feature: usize,
+        /// The number before.
+        value: String,
     },
     /// Bytes are not a dataset part.
     #[error("not a dataset part: {reason} at byte {offset}")]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use bincode::{Decode, Encode};
 use bitproof_core_ledger::digest::{Content, Digest};
 use bitproof_scheduler::stat_cache::StatCache;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub const SCHEMA: &str = "bitproof/evidence/v2";
 
 /// The state of the git work tree that held the pipeline.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct GitState {
     /// The commit that was checked out.
     pub commit: String,

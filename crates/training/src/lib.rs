@@ -28,20 +28,30 @@
 //! ```
 
 pub mod adopt;
+pub mod arrays;
+pub mod batches;
+pub mod checkpoint;
 pub mod data;
 pub mod evidence;
+pub mod governance;
 pub mod judge;
+pub mod keeper;
 pub mod manifest;
 pub mod metrics_file;
 pub mod models;
 pub mod observed;
+pub mod optimizer;
 pub mod params;
 pub mod pipeline;
 pub mod recorder;
 pub mod run_folder;
 pub mod safetensors;
+pub mod schedule;
+pub mod shard;
 pub mod stages;
+pub mod steps;
 pub mod streams;
 pub mod tape;
 pub mod trainable;
+pub mod trainer;
 pub mod workflow;

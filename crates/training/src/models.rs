@@ -23,7 +23,8 @@ mod metadata;
 mod mlp;
 
 pub use evaluate::{
-    evaluate, example_batches, text_batches, Measured, Measures, EXAMPLES_A_BATCH, WINDOWS_A_BATCH,
+    evaluate, evaluate_part, example_batches, text_batches, Measured, Measures, EXAMPLES_A_BATCH,
+    WINDOWS_A_BATCH,
 };
 pub use generate::{GenerateError, Generator, Sampling};
 pub use metadata::{encode, from_metadata, load, metadata, Loaded};

@@ -6,22 +6,26 @@ use std::fmt;
 use bitproof_experiment_graph::Gate;
 use bitproof_scheduler::command::CommandInput;
 
+use crate::governance::Control;
+
 mod check;
 mod command;
+mod dataset;
 mod draft;
+mod governance;
 mod matrix;
 mod node;
 mod params;
 mod parse;
 mod stage;
+mod train;
 
 pub use command::CommandParams;
+pub use dataset::{ColumnRef, Content, DatasetParams, ExamplesParams, Format, LabelColumn, MAX_WINDOW};
 pub use draft::{Draft, DraftError};
-pub use params::{
-    DatasetParams, GenerateParams, LabelColumn, OptimizerParams, PackageParams, ParamError, Params,
-    TrainParams, MAX_BATCH, MAX_CHARACTERS, MAX_EPOCHS, MAX_HIDDEN_LAYERS, MAX_HIDDEN_WIDTH,
-};
+pub use params::{GenerateParams, PackageParams, ParamError, Params, MAX_CHARACTERS};
 pub use parse::{parse, parse_gates, parse_with_overrides};
+pub use train::{Length, OptimizerParams, TrainParams, MAX_BATCH, MAX_EPOCHS, MAX_HIDDEN_LAYERS, MAX_SHARDS};
 
 /// The largest pipeline file, in bytes.
 pub const MAX_FILE_BYTES: usize = 1 << 20;
@@ -189,4 +193,6 @@ pub struct Pipeline {
     pub gates: Vec<Gate>,
     /// Budgets in the order of the file.
     pub budgets: Vec<BudgetSpec>,
+    /// The controls that a run must meet, in their order.
+    pub governance: Vec<Control>,
 }

@@ -18,6 +18,8 @@ use bitproof_scheduler::{Plan, PlanDigest, PlanError, TaskSpec};
 use bitproof_telemetry::{read_jsonl, Record, TelemetryError};
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::Evidence;
+use crate::governance::{self, GovernanceError, GovernanceView};
 use crate::manifest::{Manifest, ManifestError};
 use crate::observed::{self, ObservedTask};
 
@@ -27,6 +29,8 @@ pub const PLAN: &str = "plan.bin";
 pub const HEADER: &str = "run.json";
 /// The ledger.
 pub const LEDGER: &str = "ledger.log";
+/// The governance ledger; there is none where the plan demands no control.
+pub const GOVERNANCE_LEDGER: &str = "governance.log";
 /// The manifest.
 pub const MANIFEST: &str = "manifest.json";
 /// The evidence.
@@ -39,6 +43,10 @@ pub const TELEMETRY: &str = "telemetry";
 pub const OBSERVED: &str = "observed";
 /// The folder of packaged artifacts, one folder a stage.
 pub const ARTIFACTS: &str = "artifacts";
+/// The folder of what trainings under way go on from after a crash; nothing is left of it when the run is sealed.
+pub const RESUME: &str = "resume";
+/// The folder of the signatures of checkpoints, one folder a training.
+pub const CHECKPOINTS: &str = "checkpoints";
 /// What is appended to a file's name for its detached signature.
 pub const SIGNATURE_SUFFIX: &str = ".sig";
 
@@ -113,6 +121,17 @@ pub enum RunError {
     /// The ledger is damaged.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The governance ledger is damaged.
+    #[error(transparent)]
+    Governance(#[from] GovernanceError),
+    /// The evidence is damaged.
+    #[error("{}: {reason}", path.display())]
+    Evidence {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The audit log is damaged.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -315,6 +334,28 @@ impl RunFolder {
     /// [`RunError::Ledger`].
     pub fn ledger(&self) -> Result<LedgerView, RunError> {
         Ok(LedgerView::read(&self.files, &self.path(LEDGER), &self.plan)?)
+    }
+
+    /// Reads and checks the governance ledger; `None` where the plan demands no control.
+    ///
+    /// # Errors
+    /// [`RunError::Governance`].
+    pub fn governance(&self) -> Result<Option<GovernanceView>, RunError> {
+        if governance::compile(&self.plan)?.is_empty() {
+            return Ok(None);
+        }
+        let path = self.path(GOVERNANCE_LEDGER);
+        Ok(Some(GovernanceView::read(&self.files, &path, &self.plan, &self.uid)?))
+    }
+
+    /// Reads the evidence.
+    ///
+    /// # Errors
+    /// [`RunError::Evidence`].
+    pub fn evidence(&self) -> Result<Evidence, RunError> {
+        let path = self.path(EVIDENCE);
+        let bytes = self.files.read_bounded(&path, MAX_TEXT_BYTES)?;
+        serde_json::from_slice(&bytes).map_err(|e| RunError::Evidence { path, reason: e.to_string() })
     }
 
     /// Reads the manifest.

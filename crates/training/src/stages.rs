@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use bitproof_experiment_graph::{MetricError, MetricSet};
-use bitproof_scheduler::{Native, TaskSpec};
+use bitproof_experiment_graph::MetricError;
+use bitproof_scheduler::{Cancel, Native, TaskSpec};
 
+use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
+use crate::keeper::{CheckpointKeeper, KeepError};
 use crate::models::{GenerateError, ModelError};
 use crate::pipeline::ParamError;
+use crate::steps::MAX_SEGMENTS;
 use crate::trainable::TrainableError;
+use crate::trainer::TrainError;
 
 mod dataset;
 mod evaluate;
@@ -16,9 +20,12 @@ mod generate;
 mod package;
 mod train;
 
-pub use dataset::{check_split, read as read_dataset};
+pub use dataset::{divide, Divided};
 pub use generate::TextError;
+pub use train::{with_intervals, Training, CHECKPOINTS, STEPS};
 
+/// The kind of the stage that trains.
+pub const TRAIN: &str = "train";
 /// The kind of the stage that packages.
 pub const PACKAGE: &str = "package";
 /// The name of an output that holds metrics.
@@ -31,7 +38,7 @@ pub const NUMERICS: u32 = bitproof_kernels::SPEC;
 
 /// The kinds of native stages with their versions. A version moves when a stage's results do.
 pub const NATIVE: [(&str, u32); 5] =
-    [("dataset", 1), ("train", 2), ("evaluate", 2), ("generate", 1), (PACKAGE, 2)];
+    [("dataset", 2), (TRAIN, 2), ("evaluate", 2), ("generate", 1), (PACKAGE, 2)];
 
 /// The code that stages of a kind run in this version.
 ///
@@ -65,6 +72,16 @@ pub enum StageError {
         /// How many it got.
         got: usize,
     },
+    /// One of several files of data cannot be read, or does not fit the others.
+    #[error("{name}: {source}")]
+    File {
+        /// The name of the input.
+        name: &'static str,
+        /// Which of the inputs it is.
+        input: usize,
+        /// What is wrong.
+        source: DataError,
+    },
     /// The data cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -88,16 +105,47 @@ pub enum StageError {
     /// An input's metrics cannot be read.
     #[error(transparent)]
     Metrics(#[from] MetricError),
-    /// A loss is not finite: training diverged.
-    #[error("the loss is {loss} at epoch {epoch}, step {step}: try a lower learning_rate")]
-    NotFinite {
-        /// The loss.
-        loss: f32,
-        /// The epoch, from 1.
-        epoch: u64,
-        /// The step, from 1.
+    /// A training cannot go on.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// A checkpoint cannot be packed.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A checkpoint can be neither kept nor found.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
+    /// A training would have too many segments.
+    #[error("the training would have {segments} segments; the limit is {MAX_SEGMENTS}\n  hint: set leaf_every to {least} or more")]
+    TooManySegments {
+        /// How many it would have.
+        segments: u64,
+        /// The interval from which on there are few enough.
+        least: u64,
+    },
+    /// The run was cancelled.
+    #[error("stopped after step {step}: the run was cancelled")]
+    Cancelled {
+        /// The last step that was made.
         step: u64,
     },
+}
+
+impl StageError {
+    /// Whether another try may succeed: nothing is wrong with the task itself.
+    pub fn is_infrastructure(&self) -> bool {
+        matches!(self, Self::UnknownCode { .. } | Self::Keep(_) | Self::Cancelled { .. })
+    }
+}
+
+/// What a stage may use of its surroundings. None of it reaches a result.
+#[derive(Clone, Copy)]
+pub struct StageContext<'a> {
+    /// How many threads it computes with.
+    pub threads: usize,
+    /// Stops it.
+    pub cancel: &'a Cancel,
+    /// Where it keeps what it goes on from after a crash.
+    pub keeper: &'a dyn CheckpointKeeper,
 }
 
 /// The bytes of each output, by name.
@@ -107,12 +155,17 @@ pub type StageOutputs = BTreeMap<String, Vec<u8>>;
 ///
 /// # Errors
 /// [`StageError`].
-pub fn execute(task: &TaskSpec, seed: u64, inputs: &[Vec<u8>]) -> Result<StageOutputs, StageError> {
+pub fn execute(
+    task: &TaskSpec,
+    seed: u64,
+    inputs: &[Vec<u8>],
+    context: &StageContext<'_>,
+) -> Result<StageOutputs, StageError> {
     let unknown = || StageError::UnknownCode { code: task.code.to_string() };
     let Native { kind, version } = task.code.native().ok_or_else(unknown)?;
     match (kind.as_str(), version) {
-        ("dataset", 1) => dataset::execute(task, seed, inputs),
-        ("train", 2) => train::execute(task, seed, inputs),
+        ("dataset", 2) => dataset::execute(task, seed, inputs),
+        (TRAIN, 2) => train::execute(task, seed, inputs, context),
         ("evaluate", 2) => evaluate::execute(task, inputs),
         ("generate", 1) => generate::execute(task, seed, inputs),
         (PACKAGE, 2) => package::execute(task, inputs),
@@ -131,12 +184,4 @@ pub fn package_file(output: &str) -> &str {
 
 fn outputs<const N: usize>(named: [(&str, Vec<u8>); N]) -> StageOutputs {
     named.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect()
-}
-
-fn metrics<const N: usize>(task: &TaskSpec, step: u64, values: [(&str, f64); N]) -> MetricSet {
-    let mut set = MetricSet::default();
-    for (key, value) in values {
-        set.push(&format!("{}/{key}", task.id), step, value);
-    }
-    set
 }

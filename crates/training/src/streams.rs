@@ -17,6 +17,13 @@ pub enum Purpose {
         /// The epoch, from 0.
         epoch: u32,
     },
+    /// What is random in the model, in a shard of a step.
+    Shard {
+        /// The step, from 1.
+        step: u64,
+        /// The shard, from 0.
+        shard: u32,
+    },
     /// What a model says.
     Generate,
 }

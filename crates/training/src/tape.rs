@@ -26,13 +26,16 @@ mod backward;
 mod buffers;
 mod ops;
 mod shape;
+#[cfg(test)]
+mod tests;
 
-use bitproof_kernels::KernelError;
-use ndarray::{ArrayView1, ArrayView2, ArrayViewD, IxDyn};
+use bitproof_kernels::{KernelError, RowMoments};
+use ndarray::{ArrayView1, ArrayView2, ArrayViewD};
 
 use crate::trainable::Traced;
 pub use backward::Gradients;
 pub use buffers::Buffers;
+pub use ops::Product;
 pub use shape::{Shape, MAX_AXES};
 
 /// An operation that its operands do not fit.
@@ -78,6 +81,10 @@ enum Elements<'p> {
     Lent(&'p [f32]),
     /// Those of another value, in another shape.
     Of(Var),
+    /// What the way back of a max pooling needs.
+    Indices(Vec<u32>),
+    /// What the way back of a layer norm needs.
+    Moments(Vec<RowMoments>),
 }
 
 struct Node<'p> {
@@ -205,9 +212,12 @@ impl<'p> Tape<'p> {
         self.add_node(Node { shape, elements: Elements::Owned(elements), operation, learns, gradient: None })
     }
 
-    /// Keeps what the way back of an operation needs, as a value of its own.
+    /// Keeps what the way back of an operation needs, as a value of its own, so that its memory is given back with the others.
     fn record_constant(&mut self, shape: Shape, elements: Vec<f32>) -> Var {
-        let elements = Elements::Owned(elements);
+        self.keep(shape, Elements::Owned(elements))
+    }
+
+    fn keep(&mut self, shape: Shape, elements: Elements<'p>) -> Var {
         self.add_node(Node { shape, elements, operation: None, learns: false, gradient: None })
     }
 
@@ -230,8 +240,11 @@ impl<'p> Tape<'p> {
 impl Drop for Tape<'_> {
     fn drop(&mut self) {
         for node in self.nodes.drain(..) {
-            if let Elements::Owned(elements) = node.elements {
-                self.buffers.give_back(elements);
+            match node.elements {
+                Elements::Owned(elements) => self.buffers.give_back(elements),
+                Elements::Indices(indices) => self.buffers.give_back(indices),
+                Elements::Moments(moments) => self.buffers.give_back(moments),
+                Elements::Lent(_) | Elements::Of(_) => {}
             }
         }
     }
@@ -243,6 +256,21 @@ impl<'t> Values<'t, '_> {
             Elements::Owned(elements) => elements,
             Elements::Lent(elements) => elements,
             Elements::Of(other) => self.get(*other),
+            Elements::Indices(_) | Elements::Moments(_) => unreachable!("no operand is one of these"),
+        }
+    }
+
+    fn indices(&self, var: Var) -> &'t [u32] {
+        match &self.0[var.0 as usize].elements {
+            Elements::Indices(indices) => indices,
+            _ => unreachable!("an operation asks for indices that it kept"),
+        }
+    }
+
+    fn moments(&self, var: Var) -> &'t [RowMoments] {
+        match &self.0[var.0 as usize].elements {
+            Elements::Moments(moments) => moments,
+            _ => unreachable!("an operation asks for moments that it kept"),
         }
     }
 
@@ -260,7 +288,6 @@ impl<'t> Values<'t, '_> {
     }
 
     fn array(&self, var: Var) -> ArrayViewD<'t, f32> {
-        let shape = self.shape(var);
-        ArrayViewD::from_shape(IxDyn(&shape), self.get(var)).expect("a value fills its shape")
+        self.shape(var).as_array(self.get(var))
     }
 }

@@ -23,10 +23,11 @@ use bitproof_experiment_graph::MetricSet;
 use bitproof_scheduler::cache::Cache;
 use bitproof_scheduler::dispatch::{execute, End, Execution};
 use bitproof_scheduler::ledger::{ledger_root, result_root, Entry, Ledger, Outcome};
-use bitproof_scheduler::{Cancel, Plan, PlanDigest};
-use bitproof_telemetry::Collector;
+use bitproof_scheduler::{Cancel, Plan, PlanDigest, PlannedTask};
+use bitproof_telemetry::{Collector, Record};
 
 mod checkout;
+mod checkpoints;
 mod error;
 mod execute;
 mod prepare;
@@ -39,14 +40,16 @@ pub use execute::{Contents, ExecuteError, Executed, Executor, Output};
 pub use prepare::{prepare, prepare_pipeline, project_tools, Prepared, RunRequest};
 pub use report::{RunReport, RunStatus, TaskReport, TaskState};
 
+use crate::checkpoint;
 use crate::evidence::{self, Evidence, Host};
-use crate::judge::{self, JudgedBy};
+use crate::governance::{signed_artifacts, Control, Ended, Governance, Policy, VerdictSeen, GOVERNANCE};
+use crate::judge::{self, JudgedBudget, JudgedBy, JudgedGate};
 use crate::manifest::Manifest;
 use crate::observed::ObservedTask;
 use crate::recorder::Recorder;
 use crate::run_folder::{
-    pretty, RunFolder, RunIndex, ARTIFACTS, EVIDENCE, INVENTORY, LEDGER, MANIFEST, OBSERVED,
-    SIGNATURE_SUFFIX, TELEMETRY,
+    pretty, RunFolder, RunIndex, ARTIFACTS, CHECKPOINTS, EVIDENCE, INVENTORY, LEDGER, MANIFEST, OBSERVED,
+    RESUME, SIGNATURE_SUFFIX, TELEMETRY,
 };
 use crate::stages;
 use worker::Worker;
@@ -117,6 +120,7 @@ pub fn run(
         cache,
         around.collector,
         &around.cancel,
+        &recorder.artifact_key,
     );
     // Opening the ledger makes these names durable with its own.
     around.files.create_dir_all(&folder.path(TELEMETRY))?;
@@ -124,14 +128,22 @@ pub fn run(
     let (mut ledger, committed) = Ledger::open(&around.files, &folder.path(LEDGER), &folder.plan)?;
     worker.adopt_committed(&committed)?;
     let resumed_at = committed.len();
-    let (execution, git) = thread::scope(|scope| {
-        // Git may take as long as a cached run does.
-        let git = scope
-            .spawn(|| request.pipeline_path.parent().and_then(|dir| evidence::git_state(&absolute(dir))));
-        let workers = request.workers;
-        let execution = execute(&folder.plan, &worker, &mut ledger, committed, workers, &around.cancel);
-        (execution, git.join().expect("asking git does not panic"))
-    });
+    let ask_git = || request.pipeline_path.parent().and_then(|dir| evidence::git_state(&absolute(dir)));
+    let asked = Policy::of(&folder.plan)?.demands(Control::CleanSource).then(ask_git);
+    let mut governance = Governance::before(&folder.plan, asked.as_ref().and_then(Option::as_ref))?;
+    let (execution, git) = if governance.refused() {
+        let (failures, attempts) = (Vec::new(), BTreeMap::new());
+        let execution = Execution { entries: committed, failures, attempts, end: End::Complete };
+        (Ok(execution), asked.unwrap_or_else(ask_git))
+    } else {
+        thread::scope(|scope| {
+            // Git may take as long as a cached run does.
+            let git = scope.spawn(|| asked.unwrap_or_else(ask_git));
+            let workers = request.workers;
+            let execution = execute(&folder.plan, &worker, &mut ledger, committed, workers, &around.cancel);
+            (execution, git.join().expect("asking git does not panic"))
+        })
+    };
     let execution = execution?;
     let observed = worker.into_observed();
     let metrics = judge::collect_metrics(&objects, &execution.entries)?;
@@ -154,8 +166,8 @@ pub fn run(
             &folder,
             &execution,
             &metrics,
-            vec![],
-            vec![],
+            Judgements::default(),
+            &governance,
             &records,
             &observed,
         )));
@@ -175,22 +187,45 @@ pub fn run(
         failures: told(&observed, |task| &task.failure),
         attempts: execution.attempts.iter().map(|(task, n)| (task.to_string(), *n)).collect(),
     };
-    let sealed = seal(&recorder, &folder, &execution, &evidence)?;
-    let facts = folder.facts_with(metrics.finals());
     let records = folder.telemetry()?;
-    let budgets =
-        judge::judge_budgets(&recorder.store, &folder, &records, &judge::plan_budgets(&folder.plan)?)?;
-    let index = RunIndex::read(&recorder.store)?;
-    let gates = judge::plan_gates(&folder.plan)?;
-    let gates = judge::judge_gates(&recorder.store, &index, &folder, &facts, &gates, None)?;
+    let judgements = match governance.refused() {
+        true => Judgements::default(),
+        false => judge_run(&recorder, &folder, &metrics, &records)?,
+    };
+    let sealed = seal(&recorder, &folder, &execution, &evidence, &mut governance, &judgements)?;
     let mut events = vec![sealed];
-    events.extend(judge::verdict_events(folder.uid, JudgedBy::ItsPlan, &gates, &budgets));
+    let Judgements { gates, budgets } = &judgements;
+    events.extend(judge::verdict_events(folder.uid, JudgedBy::ItsPlan, gates, budgets));
     let head = recorder.record(&events)?;
     tracing::info!(run = folder.name, ledger_root = %ledger.root(), tree_size = head.size, "run sealed");
 
-    let mut report = RunReport::new(&folder, &execution, &metrics, gates, budgets, &records, &observed);
+    let mut report =
+        RunReport::new(&folder, &execution, &metrics, judgements, &governance, &records, &observed);
+    report.governance_root = governance.root(&folder);
     report.head = Some(head);
     Ok(finish(report))
+}
+
+/// What the gates and budgets of its plan say of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Judgements {
+    /// The gates, in their order.
+    pub gates: Vec<JudgedGate>,
+    /// The budgets, in their order.
+    pub budgets: Vec<JudgedBudget>,
+}
+
+fn judge_run(
+    recorder: &Recorder<'_>,
+    folder: &RunFolder,
+    metrics: &MetricSet,
+    records: &[Record],
+) -> Result<Judgements, WorkflowError> {
+    let store = &recorder.store;
+    let budgets = judge::judge_budgets(store, folder, records, &judge::plan_budgets(&folder.plan)?)?;
+    let (index, facts) = (RunIndex::read(store)?, folder.facts_with(metrics.finals()));
+    let gates = judge::judge_gates(store, &index, folder, &facts, &judge::plan_gates(&folder.plan)?, None)?;
+    Ok(Judgements { gates, budgets })
 }
 
 /// What was observed of tasks, by task, where it was.
@@ -262,7 +297,8 @@ fn planned_event(folder: &RunFolder) -> EventBody {
     EventBody::RunPlanned { run: folder.name.clone(), uid: folder.uid, plan: folder.plan.digest() }
 }
 
-/// Writes everything that a run's seal covers, and gives the event that seals it. The ledger is complete and durable.
+/// Judges the controls after tasks, writes everything that a run's seal covers, and gives the event that seals it. The ledger
+/// is complete and durable.
 ///
 /// # Errors
 /// [`WorkflowError`] when a file cannot be written or an output is damaged.
@@ -271,16 +307,31 @@ pub fn seal(
     folder: &RunFolder,
     execution: &Execution,
     evidence: &Evidence,
+    governance: &mut Governance,
+    judgements: &Judgements,
 ) -> Result<EventBody, WorkflowError> {
     let metrics = judge::collect_metrics(&recorder.store.objects(), &execution.entries)?;
-    write_sealed_files(recorder, folder, execution, &metrics, evidence)?;
-    sealed_event(recorder, folder, execution)
+    write_artifacts(recorder, folder, execution)?;
+    let keys = [recorder.artifact_key.note_key(signature::ARTIFACT_SIGNER)?];
+    governance.after(
+        &folder.plan,
+        Ended {
+            entries: &execution.entries,
+            artifacts: &signed_artifacts(&recorder.store, folder, &execution.entries, &keys),
+            budgets: &VerdictSeen::of_budgets(&judgements.budgets),
+            gates: &VerdictSeen::of_gates(&judgements.gates),
+        },
+    )?;
+    governance.write(&recorder.store, folder)?;
+    write_sealed_files(recorder, folder, execution, &metrics, evidence, governance)?;
+    sealed_event(recorder, folder, execution, governance)
 }
 
 fn sealed_event(
     recorder: &Recorder<'_>,
     folder: &RunFolder,
     execution: &Execution,
+    governance: &Governance,
 ) -> Result<EventBody, WorkflowError> {
     let inventory = recorder
         .store
@@ -293,25 +344,27 @@ fn sealed_event(
         ledger_root: ledger_root(&folder.plan, &execution.entries),
         result_root: result_root(&execution.entries),
         inventory: ObjectId::of_bytes(&inventory),
-        succeeded: execution.failures.is_empty()
+        succeeded: governance.passed()
+            && execution.failures.is_empty()
             && execution.entries.iter().all(|e| matches!(e.outcome, Outcome::Done { .. })),
     })
 }
 
-/// Writes everything that the seal covers. Repeated after a crash it writes the same names again.
-fn write_sealed_files(
+fn signature_of(name: &str) -> String {
+    format!("{name}{SIGNATURE_SUFFIX}")
+}
+
+/// Writes the files of packages, signed. Repeated after a crash it writes the same names again.
+fn write_artifacts(
     recorder: &Recorder<'_>,
     folder: &RunFolder,
     execution: &Execution,
-    metrics: &MetricSet,
-    evidence: &Evidence,
 ) -> Result<(), WorkflowError> {
-    let staging = recorder.store.staging();
-    let files = recorder.store.files();
+    let (staging, files) = (recorder.store.staging(), recorder.store.files());
+    checkpoints::clear(files, &folder.path(RESUME))?;
     let write = |path: &Path, bytes: &[u8]| files.replace(&staging, path, bytes);
-    let sign = |name: &str, bytes: &[u8]| signature::sign(name, bytes, &recorder.artifact_key);
-    let signature_of = |name: &str| format!("{name}{SIGNATURE_SUFFIX}");
     for (task, entry) in folder.plan.tasks().zip(&execution.entries) {
+        sign_checkpoints(recorder, folder, &task, entry)?;
         if task.spec.code.native().is_none_or(|native| native.kind != stages::PACKAGE) {
             continue;
         }
@@ -324,12 +377,26 @@ fn write_sealed_files(
             let name = stages::package_file(output);
             write(&dir.join(name), &bytes)?;
             if output == stages::MODEL {
-                write(&dir.join(signature_of(name)), sign(name, &bytes)?.as_bytes())?;
+                let signature = signature::sign(name, &bytes, &recorder.artifact_key)?;
+                write(&dir.join(signature_of(name)), signature.as_bytes())?;
             }
         }
     }
+    Ok(())
+}
+
+/// Writes everything else that the seal covers. Repeated after a crash it writes the same names again.
+fn write_sealed_files(
+    recorder: &Recorder<'_>,
+    folder: &RunFolder,
+    execution: &Execution,
+    metrics: &MetricSet,
+    evidence: &Evidence,
+    governance: &Governance,
+) -> Result<(), WorkflowError> {
+    let (staging, files) = (recorder.store.staging(), recorder.store.files());
     let manifest = Manifest::new(&folder.plan, &execution.entries, metrics).encode();
-    let signature = sign(MANIFEST, &manifest)?;
+    let signature = signature::sign(MANIFEST, &manifest, &recorder.artifact_key)?;
     let evidence = pretty(evidence);
     files.replace_all(
         &staging,
@@ -342,8 +409,31 @@ fn write_sealed_files(
     let mut paths = folder.evidence_files()?;
     let objects = recorder.store.objects();
     paths.extend(closure(folder, &execution.entries, &objects).iter().map(object_path));
+    paths.extend(governance.objects().map(object_path));
     let inventory = Inventory::take(files, recorder.store.root(), paths, recorder.store.threads())?;
-    Ok(write(&folder.path(INVENTORY), &inventory.encode())?)
+    Ok(files.replace(&staging, &folder.path(INVENTORY), &inventory.encode())?)
+}
+
+/// Signs the state of every checkpoint that a training gave; the state names the other files by content.
+fn sign_checkpoints(
+    recorder: &Recorder<'_>,
+    folder: &RunFolder,
+    task: &PlannedTask<'_>,
+    entry: &Entry,
+) -> Result<(), WorkflowError> {
+    let is_training = task.spec.code.native().is_some_and(|native| native.kind == stages::TRAIN);
+    let Some(id) = entry.output(stages::CHECKPOINTS).filter(|_| is_training) else { return Ok(()) };
+    let packed = recorder.store.objects().get(&id)?;
+    let (files, staging) = (recorder.store.files(), recorder.store.staging());
+    let dir = folder.path(CHECKPOINTS).join(&task.spec.id.0);
+    files.create_dir(&folder.path(CHECKPOINTS))?;
+    files.create_dir(&dir)?;
+    for (step, state) in checkpoint::states_in(&packed)? {
+        let name = checkpoint::state_name(step);
+        let signature = signature::sign(&name, &state, &recorder.artifact_key)?;
+        files.replace(&staging, &dir.join(format!("{name}{SIGNATURE_SUFFIX}")), signature.as_bytes())?;
+    }
+    Ok(())
 }
 
 fn object_path(id: &ObjectId) -> String {
@@ -365,9 +455,14 @@ pub fn closure(folder: &RunFolder, entries: &[Entry], objects: &Objects) -> BTre
 /// The policy that a plan binds besides its tasks, in canonical bytes.
 pub(crate) fn policy_of(pipeline: &crate::pipeline::Pipeline) -> BTreeMap<String, Vec<u8>> {
     let budgets: Vec<judge::BudgetPolicy> = pipeline.budgets.iter().map(prepare::budget_policy).collect();
+    let pinned = pipeline.data.iter().filter(|(_, data)| data.blake3.is_some()).map(|(name, _)| name.clone());
+    let governance = Policy::new(&pipeline.governance, pinned).encode();
     [
         (judge::GATES.to_owned(), canon::encode(&pipeline.gates)),
         (judge::BUDGETS.to_owned(), canon::encode(&budgets)),
     ]
-    .into()
+    .into_iter()
+    // A plan that demands no control is bound as if there were none.
+    .chain(governance.map(|bytes| (GOVERNANCE.to_owned(), bytes)))
+    .collect()
 }

@@ -78,7 +78,7 @@ pub(crate) fn written(kind: LogKind, payloads: &[&[u8]]) -> Vec<u8> {
 
 pub(super) fn log_file(bytes: &[u8]) -> bool {
     let mut taken = false;
-    for kind in [LogKind::LEDGER, LogKind::AUDIT] {
+    for kind in [LogKind::LEDGER, LogKind::AUDIT, LogKind::GOVERNANCE] {
         let Ok(contents) = log::parse(bytes, kind) else { continue };
         let whole = bytes.len() - contents.torn_bytes as usize;
         let payloads: Vec<&[u8]> = contents.records.iter().map(|r| r.payload.as_slice()).collect();

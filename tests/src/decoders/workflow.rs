@@ -8,10 +8,10 @@ use bitproof_experiment_graph::{verify_receipt, GateReceipt, MetricSet, Rule};
 use bitproof_scheduler::ledger::{ledger_root, result_root, LedgerView};
 use bitproof_scheduler::Plan;
 use bitproof_telemetry::{read_jsonl, write_jsonl, Limit};
-use bitproof_training::data::{read_csv, CsvOptions, Part};
+use bitproof_training::governance::{compile, governance_root, Evidence, GovernanceView, Policy};
 use bitproof_training::manifest::Manifest;
 use bitproof_training::models;
-use bitproof_training::pipeline::{parse, parse_gates, LabelColumn};
+use bitproof_training::pipeline::{parse, parse_gates};
 use bitproof_training::safetensors as tensors;
 
 use super::integrity::disk;
@@ -43,6 +43,35 @@ pub(super) fn ledger(bytes: &[u8]) -> bool {
     !view.entries.is_empty()
 }
 
+/// The governance ledger of one fixed run.
+pub(super) fn governance(bytes: &[u8]) -> bool {
+    static PLAN: LazyLock<Plan> = LazyLock::new(vectors::governed_plan);
+    let disk = disk(&[("governance.log", bytes)]);
+    let path = Path::new("governance.log");
+    let Ok(view) = GovernanceView::read(&disk, path, &PLAN, &vectors::UID) else { return false };
+    assert_eq!(governance_root(&PLAN, &vectors::UID, &view.entries), view.root);
+    let points = compile(&PLAN).expect("the plan is valid").len();
+    assert!(view.entries.len() <= points && view.offsets.len() == view.entries.len());
+    view.entries.len() == points
+}
+
+pub(super) fn governance_policy(bytes: &[u8]) -> bool {
+    Policy::decode(bytes).is_ok_and(|policy| {
+        assert_eq!(policy.encode().as_deref(), Some(bytes));
+        true
+    })
+}
+
+pub(super) fn control_evidence(bytes: &[u8]) -> bool {
+    match Evidence::decode(bytes) {
+        Ok(Some(evidence)) => {
+            assert_eq!(evidence.encode(), bytes);
+            true
+        }
+        _ => false,
+    }
+}
+
 pub(super) fn manifest(bytes: &[u8]) -> bool {
     Manifest::decode(bytes).is_ok_and(|manifest| {
         assert_eq!(manifest.encode(), bytes);
@@ -69,14 +98,6 @@ pub(super) fn receipt(bytes: &[u8]) -> bool {
     })
 }
 
-pub(super) fn dataset_part(bytes: &[u8]) -> bool {
-    Part::decode(bytes).is_ok_and(|part| {
-        assert_eq!(part.encode(), bytes);
-        assert_eq!(part.features.nrows(), part.labels.len());
-        true
-    })
-}
-
 pub(super) fn safetensors(bytes: &[u8]) -> bool {
     tensors::decode_with_metadata(bytes).is_ok_and(|(read, metadata)| {
         assert_eq!(tensors::encode_with_metadata(&read, &metadata), bytes);
@@ -96,25 +117,6 @@ pub(super) fn model(bytes: &[u8]) -> bool {
         }
         true
     })
-}
-
-/// One byte says how the file is read; then the file.
-pub(super) fn csv(bytes: &[u8]) -> bool {
-    let Some((&how, file)) = bytes.split_first() else { return false };
-    let label = match how >> 3 & 3 {
-        0 => LabelColumn::First,
-        1 => LabelColumn::Last,
-        2 => LabelColumn::Index(usize::from(how >> 5)),
-        _ => LabelColumn::Name("label".to_owned()),
-    };
-    let separator = [None, Some(','), Some(';'), Some('\t')][usize::from(how >> 1 & 3)];
-    let options = CsvOptions { header: how & 1 == 1, separator, label };
-    let Ok(table) = read_csv(file, &options) else { return false };
-    assert_eq!(table.features.nrows(), table.labels.len());
-    assert_eq!(table.features.ncols(), table.columns.len());
-    assert!(table.labels.iter().all(|&label| (label as usize) < table.classes.len()));
-    assert!(table.features.iter().all(|x| x.is_finite()), "a number that is none");
-    true
 }
 
 pub(super) fn pipeline(bytes: &[u8]) -> bool {

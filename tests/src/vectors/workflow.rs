@@ -13,11 +13,14 @@ use bitproof_scheduler::{
     Code, Native, OnFailure, ParamValue, Plan, PlanSpec, PlannedTask, TaskId, TaskSpec,
 };
 use bitproof_telemetry::{write_jsonl, Record, Unit, MAX_LINE_BYTES};
-use bitproof_training::data::Part;
+use bitproof_training::evidence::GitState;
+use bitproof_training::governance::{
+    chain, compile, Control, ControlPoint, Entry as GovernanceEntry, Evidence, InputEvidence,
+    Outcome as ControlOutcome, Policy, SignedArtifact, VerdictSeen, GOVERNANCE,
+};
 use bitproof_training::manifest::Manifest;
 use bitproof_training::models::{self, DataShape, ModelSpec};
 use bitproof_training::safetensors::{self as tensors, Metadata, Tensor, Tensors};
-use ndarray::array;
 
 use super::{Book, Chapter};
 use crate::decoders::written;
@@ -25,13 +28,14 @@ use crate::decoders::written;
 pub(super) const BOOKS: &[Chapter] = &[
     ("plan", two_tasks),
     ("ledger", ledger),
+    ("governance", governance),
+    ("governance_policy", governance_policy),
+    ("control_evidence", control_evidence),
     ("manifest", manifest),
     ("metrics", metrics),
     ("receipt", receipt),
-    ("dataset_part", dataset_part),
     ("safetensors", safetensors),
     ("model", model),
-    ("csv", csv),
     ("pipeline", pipeline),
     ("gate_policy", gate_policy),
     ("rules", rules),
@@ -118,20 +122,92 @@ fn ledger(book: &mut Book<'_>) {
     book.add("not-a-task-twice", log(&[&records[0], &records[0]]));
 }
 
-fn dataset_part(book: &mut Book<'_>) {
-    let part = Part { features: array![[1.0f32, -0.0], [0.5, 2.0]], labels: vec![1, 0], classes: 2 };
-    book.strict("two-rows", part.encode());
+/// The run of the vectors.
+pub const UID: [u8; 16] = [6; 16];
+
+/// The plan of the vectors, under three controls.
+///
+/// # Panics
+/// Never: the plan is valid.
+pub fn governed_plan() -> Plan {
+    let mut spec = plan().into_spec();
+    let policy = Policy::new(&[Control::Gates, Control::CleanSource, Control::Budgets], []);
+    spec.policy.insert(GOVERNANCE.to_owned(), policy.encode().expect("it demands something"));
+    Plan::new(spec).expect("the plan is valid")
 }
 
-fn csv(book: &mut Book<'_>) {
-    // No header, any separator, the last column is the label.
-    let how = |file: &str| [&[1 << 3][..], file.as_bytes()].concat();
-    book.add("two-rows", how("0.5,1,a\n2,3,b\n"));
-    book.add("crlf", how("0.5,1,a\r\n2,3,b\r\n"));
-    book.add("not-a-ragged-row", how("0.5,1,a\n2,b\n"));
-    book.add("not-a-number-that-is-none", how("0.5,1,a\nNaN,3,b\n"));
-    book.add("not-a-text-for-a-number", how("0.5,1,a\nx,3,b\n"));
-    book.add("not-empty", how(""));
+fn governance(book: &mut Book<'_>) {
+    let plan = governed_plan();
+    let points = compile(&plan).expect("the plan is valid");
+    let entry = |point: &ControlPoint| GovernanceEntry {
+        control: point.control,
+        position: point.position,
+        task: point.task.clone(),
+        lane: point.lane,
+        tick: point.tick,
+        evidence: Some(Digest::of_bytes(point.control.name().as_bytes())),
+        outcome: ControlOutcome::Passed,
+        reason: String::new(),
+    };
+    let mut entries: Vec<GovernanceEntry> = points.iter().map(entry).collect();
+    entries[2].outcome = ControlOutcome::Failed;
+    entries[2].reason = "gate failed: m".to_owned();
+    let log = |entries: &[&GovernanceEntry], uid: [u8; 16], kind: LogKind| {
+        let mut links = chain(&plan, &uid);
+        let records: Vec<Vec<u8>> = entries.iter().map(|entry| links.push(&canon::encode(*entry))).collect();
+        written(kind, &records.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    };
+    let (all, kind) = (entries.iter().collect::<Vec<_>>(), LogKind::GOVERNANCE);
+    book.add("three-controls", log(&all, UID, kind));
+    book.add("not-without-the-last", log(&all[..2], UID, kind));
+    book.add("not-without-the-first", log(&all[1..], UID, kind));
+    book.add("not-swapped", log(&[all[0], all[2], all[1]], UID, kind));
+    book.add("not-one-too-many", log(&[all[0], all[1], all[2], all[2]], UID, kind));
+    book.add("not-of-another-run", log(&all, [7; 16], kind));
+    book.add("not-a-ledger", log(&all, UID, LogKind::LEDGER));
+    let moved = GovernanceEntry { tick: 1, ..entries[1].clone() };
+    book.add("not-at-another-tick", log(&[all[0], &moved, all[2]], UID, kind));
+}
+
+fn governance_policy(book: &mut Book<'_>) {
+    let all = Control::ALL.map(|(_, control)| control);
+    let policy = Policy::new(&all, ["digits".to_owned()]).encode().expect("it demands something");
+    book.strict("every-control", policy.clone());
+    let changed = |at: usize, byte: u8| {
+        let mut bytes = policy.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    book.add("not-of-another-schema", changed(0, 2));
+    book.add("not-an-unknown-control", changed(28, 5));
+    book.add("not-out-of-order", changed(12, 2));
+    book.add("not-empty", [&policy[..4], &[0; 16]].concat());
+    let unpinned = Policy::new(&[Control::Gates], ["digits".to_owned()]).encode().expect("it demands it");
+    book.add("gates-alone", unpinned.clone());
+    // Pins are bound only where a control asks for them.
+    let pins = &policy[policy.len() - 22..];
+    book.add("not-pins-that-nobody-asks-for", [&unpinned[..unpinned.len() - 8], pins].concat());
+}
+
+fn control_evidence(book: &mut Book<'_>) {
+    let digest = Digest::of_bytes(b"digits");
+    let input = InputEvidence { name: "digits".to_owned(), digest, pinned: true };
+    let inputs = Evidence::Inputs(vec![input]).encode();
+    let mut other = inputs.clone();
+    other[0] = 2;
+    book.strict("a-pinned-input", inputs);
+    book.add("not-of-another-schema", other);
+    let tree = GitState { commit: "c0ffee".to_owned(), dirty: true };
+    book.add("a-dirty-work-tree", Evidence::WorkTree(Some(tree)).encode());
+    book.add("no-work-tree", Evidence::WorkTree(None).encode());
+    let path = "artifacts/package/model.safetensors".to_owned();
+    let artifact = SignedArtifact { path, object: digest, signature: Some(Digest::of_bytes(b"note")) };
+    book.add("a-signed-artifact", Evidence::Artifacts(vec![artifact]).encode());
+    let (metric, outcome) = ("evaluate/accuracy".to_owned(), "pass".to_owned());
+    book.add(
+        "a-verdict",
+        Evidence::Verdicts(vec![VerdictSeen { metric, outcome, verdict: digest }]).encode(),
+    );
 }
 
 fn facts(run: &str, accuracy: f64) -> RunFacts {

@@ -1,5 +1,7 @@
 //! Arrays of numbers, whatever file they lie in: the first element that differs, by index and bits.
 
+use bitproof_training::arrays::half;
+
 use super::tolerance::{Judged, Tally};
 use super::{Difference, Number, Place, Side, TensorForm};
 
@@ -182,47 +184,9 @@ pub(super) fn compare(
     Ok(())
 }
 
-/// IEEE 754 binary16, widened.
-fn half(bits: u16) -> f64 {
-    /// 2⁻²⁴, the smallest.
-    const ULP: f64 = 1.0 / 16_777_216.0;
-    let (exponent, fraction) = (u32::from(bits >> 10 & 31), f64::from(bits & 1023));
-    let magnitude = match exponent {
-        0 => fraction * ULP,
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        _ => (1024.0 + fraction) * ULP * f64::from(1u32 << (exponent - 1)),
-    };
-    if bits >> 15 == 1 {
-        -magnitude
-    } else {
-        magnitude
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn halves_are_widened_exactly() {
-        for (bits, value) in [
-            (0x3c00, 1.0),
-            (0xc000, -2.0),
-            (0x7bff, 65504.0),
-            (0x0400, 0.000_061_035_156_25),
-            (0x03ff, 0.000_060_975_551_605_224_61),
-            (0x0001, 5.960_464_477_539_063e-8),
-            (0x3555, 0.333_251_953_125),
-            (0x7c00, f64::INFINITY),
-            (0xfc00, f64::NEG_INFINITY),
-            (0x8000, -0.0),
-        ] {
-            assert_eq!(half(bits).to_bits(), f64::to_bits(value), "{bits:04x}");
-        }
-        assert!((0x7c01..=0x7fff).all(|bits| half(bits).is_nan()));
-        assert!((0..0x7c00).all(|bits| half(bits) < half(bits + 1)), "the order of bits is that of numbers");
-    }
 
     #[test]
     fn scalars_are_shown_with_their_bits() {

@@ -1,15 +1,10 @@
-//! npy: one array, after a header that is a Python dictionary.
-//!
-//! Versions 1 to 3 with numbers, booleans and times of any byte order; not records, texts or objects. See
-//! <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
+//! npy with numbers, booleans and times of any byte order; not records, texts or objects.
+
+use bitproof_training::arrays::read_npy;
 
 use super::array::{self, Array, Packing, Scalar};
 use super::tolerance::{Judged, Tally};
 use super::TensorForm;
-
-const MAGIC: &[u8] = b"\x93NUMPY";
-/// NumPy's own bound.
-const MAX_AXES: usize = 64;
 
 pub(super) fn compare(recorded: &[u8], replayed: &[u8], tally: &mut Tally) -> Option<Judged> {
     Some(array::compare(None, Some(&read(recorded)?), Some(&read(replayed)?), tally))
@@ -17,21 +12,8 @@ pub(super) fn compare(recorded: &[u8], replayed: &[u8], tally: &mut Tally) -> Op
 
 /// `None` for what is not exactly one array.
 fn read(bytes: &[u8]) -> Option<Array<'_>> {
-    let ([major, _minor], rest) = bytes.strip_prefix(MAGIC)?.split_first_chunk::<2>()?;
-    let (length, rest) = match major {
-        1 => {
-            let (length, rest) = rest.split_first_chunk::<2>()?;
-            (u32::from(u16::from_le_bytes(*length)), rest)
-        }
-        2 | 3 => {
-            let (length, rest) = rest.split_first_chunk::<4>()?;
-            (u32::from_le_bytes(*length), rest)
-        }
-        _ => return None,
-    };
-    let (header, data) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-    let header = Header::parse(std::str::from_utf8(header).ok()?)?;
-    let (order, kind) = header.descr.split_at_checked(1)?;
+    let raw = read_npy(bytes).ok()?;
+    let (order, kind) = raw.dtype.split_at_checked(1)?;
     let big_endian = match order {
         "<" | "|" => false,
         ">" => true,
@@ -57,82 +39,9 @@ fn read(bytes: &[u8]) -> Option<Array<'_>> {
         "M8" | "m8" => (Scalar::Opaque(8), Packing::One),
         _ => return None,
     };
-    let form = TensorForm {
-        dtype: header.descr.to_owned(),
-        shape: header.shape,
-        fortran_order: header.fortran_order,
-    };
-    Array::new(form, scalar, packing, big_endian, data)
-}
-
-struct Header<'a> {
-    descr: &'a str,
-    fortran_order: bool,
-    shape: Vec<u64>,
-}
-
-impl<'a> Header<'a> {
-    /// Each key once, in any order.
-    fn parse(text: &'a str) -> Option<Self> {
-        let (mut descr, mut fortran_order, mut shape) = (None, None, None);
-        let mut literal = Literal(text);
-        literal.token("{")?;
-        while literal.token("}").is_none() {
-            let key = literal.string()?;
-            literal.token(":")?;
-            let again = match key {
-                "descr" => descr.replace(literal.string()?).is_some(),
-                "fortran_order" => fortran_order.replace(literal.boolean()?).is_some(),
-                "shape" => shape.replace(literal.tuple()?).is_some(),
-                _ => return None,
-            };
-            if again || (literal.token(",").is_none() && !literal.0.trim_start().starts_with('}')) {
-                return None;
-            }
-        }
-        let rest_is_padding = literal.0.trim().is_empty();
-        rest_is_padding.then_some(Self { descr: descr?, fortran_order: fortran_order?, shape: shape? })
-    }
-}
-
-/// What is left to read of a Python literal.
-struct Literal<'a>(&'a str);
-
-impl<'a> Literal<'a> {
-    fn token(&mut self, token: &str) -> Option<()> {
-        self.0 = self.0.trim_start().strip_prefix(token)?;
-        Some(())
-    }
-
-    /// A string without escapes.
-    fn string(&mut self) -> Option<&'a str> {
-        let text = self.0.trim_start();
-        let quote = text.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
-        let (string, rest) = text[1..].split_once(quote)?;
-        self.0 = rest;
-        (!string.contains('\\')).then_some(string)
-    }
-
-    fn boolean(&mut self) -> Option<bool> {
-        let is_true = self.token("True").is_some();
-        (is_true || self.token("False").is_some()).then_some(is_true)
-    }
-
-    fn tuple(&mut self) -> Option<Vec<u64>> {
-        self.token("(")?;
-        let mut items = Vec::new();
-        while self.token(")").is_none() {
-            let text = self.0.trim_start();
-            let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-            let (digits, rest) = text.split_at(end);
-            items.push(digits.parse().ok()?);
-            self.0 = rest;
-            if items.len() > MAX_AXES || (self.token(",").is_none() && !rest.trim_start().starts_with(')')) {
-                return None;
-            }
-        }
-        Some(items)
-    }
+    let form =
+        TensorForm { dtype: raw.dtype.clone(), shape: raw.shape.clone(), fortran_order: raw.fortran_order };
+    Array::new(form, scalar, packing, big_endian, raw.data)
 }
 
 #[cfg(test)]

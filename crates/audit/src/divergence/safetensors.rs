@@ -1,19 +1,12 @@
 //! safetensors of every type that PyTorch writes, with tensors in any order and any metadata.
-//!
-//! Where `training` reads the one form that it writes, this takes what the format allows: a header of strict JSON, and tensors that
-//! cover the data without gap or overlap, so that no byte goes unseen. See <https://github.com/huggingface/safetensors>.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bitproof_core_ledger::dsse::json;
-use serde::Deserialize;
+use bitproof_training::arrays::{read_safetensors, RawArray, TensorFile};
 
 use super::array::{self, Array, Packing, Scalar};
 use super::tolerance::{Judged, Tally};
 use super::{Place, Side, TensorForm};
-
-/// The format's own bound.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 pub(super) fn compare(recorded: &[u8], replayed: &[u8], tally: &mut Tally) -> Option<Judged> {
     Some(compare_files(&File::read(recorded)?, &File::read(replayed)?, tally))
@@ -38,74 +31,39 @@ struct File<'a> {
     metadata: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
-struct Header {
-    #[serde(rename = "__metadata__", default)]
-    metadata: BTreeMap<String, String>,
-    #[serde(flatten)]
-    tensors: BTreeMap<String, Tensor>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Tensor {
-    dtype: String,
-    shape: Vec<u64>,
-    data_offsets: (u64, u64),
-}
-
 impl<'a> File<'a> {
     /// `None` for anything that the format forbids.
     fn read(bytes: &'a [u8]) -> Option<Self> {
-        let (length, rest) = bytes.split_first_chunk::<8>()?;
-        let length = u64::from_le_bytes(*length);
-        if length > MAX_HEADER_BYTES || length > rest.len() as u64 {
-            return None;
-        }
-        let (header, data) = rest.split_at(length as usize);
-        let header: Header = json::read(header, "the header").ok()?;
-        let mut by_offset: Vec<(String, Tensor)> = header.tensors.into_iter().collect();
-        by_offset.sort_by_key(|(_, tensor)| tensor.data_offsets);
-        let mut tensors = BTreeMap::new();
-        let mut unread = data;
-        let mut offset = 0;
-        for (name, tensor) in by_offset {
-            let (start, end) = tensor.data_offsets;
-            let size = end.checked_sub(start).filter(|_| start == offset)?;
-            let (raw, after) = unread.split_at_checked(usize::try_from(size).ok()?)?;
-            (unread, offset) = (after, end);
-            tensors.insert(name, tensor.array(raw)?);
-        }
-        unread.is_empty().then_some(Self { tensors, metadata: header.metadata })
+        let TensorFile { tensors, metadata } = read_safetensors(bytes).ok()?;
+        let tensors = tensors.into_iter().map(|(name, raw)| Some((name, array(raw)?)));
+        Some(Self { tensors: tensors.collect::<Option<_>>()?, metadata })
     }
 }
 
-impl Tensor {
-    fn array(self, raw: &[u8]) -> Option<Array<'_>> {
-        let (scalar, packing) = match self.dtype.as_str() {
-            "F64" => (Scalar::F64, Packing::One),
-            "F32" => (Scalar::F32, Packing::One),
-            "F16" => (Scalar::F16, Packing::One),
-            "BF16" => (Scalar::BF16, Packing::One),
-            "C64" => (Scalar::F32, Packing::Complex),
-            "I64" => (Scalar::Signed(8), Packing::One),
-            "I32" => (Scalar::Signed(4), Packing::One),
-            "I16" => (Scalar::Signed(2), Packing::One),
-            "I8" => (Scalar::Signed(1), Packing::One),
-            "U64" => (Scalar::Unsigned(8), Packing::One),
-            "U32" => (Scalar::Unsigned(4), Packing::One),
-            "U16" => (Scalar::Unsigned(2), Packing::One),
-            "U8" => (Scalar::Unsigned(1), Packing::One),
-            "BOOL" => (Scalar::Bool, Packing::One),
-            "F8_E4M3" | "F8_E5M2" | "F8_E8M0" | "F8_E4M3FNUZ" | "F8_E5M2FNUZ" => {
-                (Scalar::Opaque(1), Packing::One)
-            }
-            "F4" => (Scalar::Opaque(1), Packing::Shared(2)),
-            _ => return None,
-        };
-        let form = TensorForm { dtype: self.dtype, shape: self.shape, fortran_order: false };
-        Array::new(form, scalar, packing, false, raw)
-    }
+fn array(raw: RawArray<'_>) -> Option<Array<'_>> {
+    let (scalar, packing) = match raw.dtype.as_str() {
+        "F64" => (Scalar::F64, Packing::One),
+        "F32" => (Scalar::F32, Packing::One),
+        "F16" => (Scalar::F16, Packing::One),
+        "BF16" => (Scalar::BF16, Packing::One),
+        "C64" => (Scalar::F32, Packing::Complex),
+        "I64" => (Scalar::Signed(8), Packing::One),
+        "I32" => (Scalar::Signed(4), Packing::One),
+        "I16" => (Scalar::Signed(2), Packing::One),
+        "I8" => (Scalar::Signed(1), Packing::One),
+        "U64" => (Scalar::Unsigned(8), Packing::One),
+        "U32" => (Scalar::Unsigned(4), Packing::One),
+        "U16" => (Scalar::Unsigned(2), Packing::One),
+        "U8" => (Scalar::Unsigned(1), Packing::One),
+        "BOOL" => (Scalar::Bool, Packing::One),
+        "F8_E4M3" | "F8_E5M2" | "F8_E8M0" | "F8_E4M3FNUZ" | "F8_E5M2FNUZ" => {
+            (Scalar::Opaque(1), Packing::One)
+        }
+        "F4" => (Scalar::Opaque(1), Packing::Shared(2)),
+        _ => return None,
+    };
+    let form = TensorForm { dtype: raw.dtype, shape: raw.shape, fortran_order: false };
+    Array::new(form, scalar, packing, false, raw.data)
 }
 
 #[cfg(test)]
@@ -302,7 +260,7 @@ pub(super) mod tests {
             assert_bytes(compare(&good, &bad, &tolerance(1.0, 1.0)), what);
             assert_bytes(compare(&bad, &good, &tolerance(1.0, 1.0)), what);
         }
-        for length in [u64::MAX, good.len() as u64, super::MAX_HEADER_BYTES + 1] {
+        for length in [u64::MAX, good.len() as u64, 100_000_001] {
             let mut bad = good.clone();
             bad[..8].copy_from_slice(&length.to_le_bytes());
             assert!(super::File::read(&bad).is_none(), "{length}");

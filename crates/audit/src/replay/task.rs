@@ -17,6 +17,7 @@ use bitproof_scheduler::command::ReplayMode;
 use bitproof_scheduler::dispatch::TaskError;
 use bitproof_scheduler::ledger::{Entry, Failure, Outcome};
 use bitproof_scheduler::{action_digest, InputSource, PlannedTask};
+use bitproof_training::keeper::KeepsNothing;
 use bitproof_training::stages;
 use bitproof_training::workflow::{Contents, Executed, Executor, Output};
 
@@ -155,6 +156,7 @@ impl<'a> Replayer<'a> {
             scratch: &self.request.scratch,
             cancel: &self.request.cancel,
             contents: self,
+            keeper: &KeepsNothing,
         };
         let made = match executor.execute(task, &inputs) {
             Ok(made) => Ok(made),

@@ -1,10 +1,12 @@
 use bitproof_scheduler::chart;
-use bitproof_training::workflow::prepare;
+use bitproof_training::governance;
+use bitproof_training::workflow::{prepare, WorkflowError};
 use serde_json::json;
 
 use super::run::request;
 use crate::args::{Effort, Plan, PlanFormat};
 use crate::context::App;
+use crate::controls::{point_json, point_table};
 use crate::exit::{Exit, Failure};
 use crate::output::table;
 
@@ -16,6 +18,7 @@ pub(super) fn execute(app: &App, args: &Plan) -> Result<Exit, Failure> {
     let inputs = |task: &bitproof_scheduler::TaskSpec| -> Vec<String> {
         task.inputs.iter().map(ToString::to_string).collect()
     };
+    let controls = governance::compile(plan).map_err(WorkflowError::from)?;
     let critical: Vec<&str> = plan.critical_path_tasks().iter().map(|task| task.spec.id.0.as_str()).collect();
     app.answer(
         || {
@@ -43,6 +46,7 @@ pub(super) fn execute(app: &App, args: &Plan) -> Result<Exit, Failure> {
                 "seed": spec.seed, "lanes": spec.lanes, "kernels_spec": spec.numerics,
                 "makespan": plan.makespan(), "critical_path": plan.critical_path(),
                 "critical_path_tasks": critical, "lane_use": lane_use, "tasks": tasks,
+                "controls": controls.iter().map(|point| point_json(point, &spec.lanes)).collect::<Vec<_>>(),
             })
         },
         || match args.format {
@@ -60,8 +64,12 @@ pub(super) fn execute(app: &App, args: &Plan) -> Result<Exit, Failure> {
                     ]
                 };
                 let rows: Vec<_> = std::iter::once(head).chain(plan.tasks().map(row)).collect();
+                let controls = match controls.is_empty() {
+                    true => String::new(),
+                    false => format!("{}\n", point_table(&controls, &spec.lanes)),
+                };
                 format!(
-                    "{}: {} tasks on {} lanes, {} ticks (critical path {}), seed {}\n\n{}\n{}\ncritical path {}\nplan {}\n",
+                    "{}: {} tasks on {} lanes, {} ticks (critical path {}), seed {}\n\n{}\n{}\n{controls}critical path {}\nplan {}\n",
                     app.paint.bold(&spec.pipeline),
                     plan.len(),
                     spec.lanes.len(),

@@ -11,6 +11,7 @@ use serde_json::{json, Value};
 use super::gate::{gate_json, gate_table};
 use crate::args::{Effort, Engine, Pipeline, Run};
 use crate::context::{self, App};
+use crate::controls::{control_json, control_table};
 use crate::exit::{Exit, Failure};
 use crate::output::{bytes_amount, bytes_delta, duration, table, Paint};
 
@@ -112,6 +113,8 @@ pub(super) fn to_json(report: &RunReport) -> Value {
             "skipped": count(report, |s| matches!(s, TaskState::Skipped(_))),
         },
         "stages": stages, "metrics": report.metrics, "gates": gates, "budgets": budgets,
+        "controls": report.controls.iter().map(|entry| control_json(entry, &report.lanes)).collect::<Vec<_>>(),
+        "governance_root": report.governance_root,
         "tree_size": report.head.as_ref().map(|h| h.size), "tree_root": report.head.as_ref().map(|h| h.root_base64()),
         "incomplete": incomplete(report), "resumed_at": report.resumed_at, "new_keys": report.new_keys, "store": report.store, "folder": report.folder,
         "wall_ns": report.wall_ns, "memory_delta_bytes": report.memory_delta_bytes,
@@ -168,10 +171,14 @@ pub(super) fn to_text(report: &RunReport, paint: Paint) -> String {
     let peak = report.peak_rss_bytes.map_or(String::new(), |b| format!(", peak memory {}", bytes_amount(b)));
     let took = duration(i128::from(report.wall_ns));
     line(&format!("{} {} in {took}{peak}\n", paint.bold(&report.run), paint.verdict(report.status.name())));
-    let head = ["stage", "lane", "tick", "time", "memory", ""].map(str::to_owned).to_vec();
-    let rows: Vec<_> =
-        std::iter::once(head).chain(report.tasks.iter().map(|t| stage_row(t, paint))).collect();
-    line(&table(&rows));
+    if report.tasks.is_empty() && report.end == End::Complete {
+        line("  no stage was run: a control before one failed\n");
+    } else {
+        let head = ["stage", "lane", "tick", "time", "memory", ""].map(str::to_owned).to_vec();
+        let rows: Vec<_> =
+            std::iter::once(head).chain(report.tasks.iter().map(|t| stage_row(t, paint))).collect();
+        line(&table(&rows));
+    }
     if !report.metrics.is_empty() {
         line("metrics");
         let rows: Vec<_> =
@@ -186,10 +193,17 @@ pub(super) fn to_text(report: &RunReport, paint: Paint) -> String {
         line("budgets");
         line(&budget_lines(report, paint));
     }
+    if !report.controls.is_empty() {
+        line("controls");
+        line(&control_table(&report.controls, &report.lanes, paint));
+    }
     let mut rows = vec![
         vec!["ledger root".to_owned(), report.ledger_root.to_string()],
         vec!["result root".to_owned(), report.result_root.to_string()],
     ];
+    if let Some(root) = &report.governance_root {
+        rows.push(vec!["governance root".to_owned(), root.to_string()]);
+    }
     if let Some(head) = &report.head {
         rows.push(vec!["tree head".to_owned(), format!("{} leaves, root {}", head.size, head.root_base64())]);
     }

@@ -1,11 +1,13 @@
 use std::fmt::Write as _;
 
 use bitproof_core_ledger::clock::rfc3339;
+use bitproof_training::governance::GovernanceView;
 use bitproof_training::run_folder::{RunError, RunFolder, RunIndex, RunRow};
 use serde_json::json;
 
 use crate::args::Show;
 use crate::context::App;
+use crate::controls::{control_json, control_table};
 use crate::exit::{Exit, Failure};
 use crate::output::table;
 
@@ -15,6 +17,8 @@ pub(super) fn execute(app: &App, args: &Show) -> Result<Exit, Failure> {
     let row = index.resolve(&args.run)?;
     let folder = RunFolder::open_recorded(&store, row)?;
     let manifest = if row.seal.is_some() { Some(folder.manifest()?) } else { None };
+    let governance = if row.seal.is_some() { folder.governance()? } else { None };
+    let lanes = &folder.plan.spec().lanes;
     let facts = folder.facts_with(manifest.as_ref().map(|m| m.metric_values()).unwrap_or_default());
     let sealed = row.seal.as_ref().map(|seal| rfc3339(seal.claimed_unix_seconds));
     app.answer(
@@ -31,7 +35,9 @@ pub(super) fn execute(app: &App, args: &Show) -> Result<Exit, Failure> {
                 "result_root": row.seal.as_ref().map(|s| s.result_root),
                 "seed": facts.seed, "kernels_spec": facts.kernels_spec, "data": facts.data, "params": facts.params,
                 "code": facts.code, "metrics": facts.metrics, "tasks": manifest.as_ref().map(|m| &m.tasks),
-                "verdicts": verdicts, "folder": folder.dir(),
+                "verdicts": verdicts,
+                "controls": governance.iter().flat_map(|g| &g.entries).map(|e| control_json(e, lanes)).collect::<Vec<_>>(),
+                "governance_root": governance.as_ref().map(|g| g.root), "folder": folder.dir(),
             })
         },
         || {
@@ -45,7 +51,7 @@ pub(super) fn execute(app: &App, args: &Show) -> Result<Exit, Failure> {
                 map.iter().map(|(k, v)| vec![k.clone(), v.clone()]).collect()
             };
             let title = format!("{} {}", app.paint.bold(&row.run), app.paint.verdict(row.status()));
-            section(&title, summary(row, &folder, sealed.as_deref()));
+            section(&title, summary(row, &folder, governance.as_ref(), sealed.as_deref()));
             section("data", pairs(&facts.data));
             section("parameters", pairs(&facts.params));
             section("code", pairs(&facts.code));
@@ -55,6 +61,10 @@ pub(super) fn execute(app: &App, args: &Show) -> Result<Exit, Failure> {
                 vec![app.paint.verdict(&v.outcome), v.kind.name().to_owned(), v.metric.clone()]
             };
             section("verdicts", row.verdicts.iter().map(verdict).collect());
+            if let Some(governance) = &governance {
+                let controls = control_table(&governance.entries, lanes, app.paint);
+                writeln!(text, "controls\n{controls}").expect("writing to a string");
+            }
             text
         },
     )?;
@@ -65,13 +75,19 @@ pub(super) fn execute(app: &App, args: &Show) -> Result<Exit, Failure> {
     }
 }
 
-fn summary(row: &RunRow, folder: &RunFolder, sealed: Option<&str>) -> Vec<Vec<String>> {
+fn summary(
+    row: &RunRow,
+    folder: &RunFolder,
+    governance: Option<&GovernanceView>,
+    sealed: Option<&str>,
+) -> Vec<Vec<String>> {
     let pair = |name: &str, value: String| vec![name.to_owned(), value];
     let mut rows = vec![pair("uid", folder.uid_hex()), pair("plan", row.plan.to_string())];
     if let Some(seal) = &row.seal {
         rows.push(pair("ledger root", seal.ledger_root.to_string()));
         rows.push(pair("result root", seal.result_root.to_string()));
     }
+    rows.extend(governance.map(|governance| pair("governance root", governance.root.to_string())));
     rows.push(pair("seed", folder.plan.spec().seed.to_string()));
     rows.push(pair("sealed", sealed.unwrap_or("not yet").to_owned()));
     rows.push(pair("folder", folder.dir().display().to_string()));

@@ -3,6 +3,7 @@
 
 mod audit;
 mod commands;
+mod controls;
 mod examples;
 mod exec;
 mod interrupt;

@@ -180,6 +180,13 @@ fn bad_input_ends_with_2_a_place_and_a_hint_and_writes_nothing() {
         ("label = \"last\"", "label = \"kind\"", "label names a column, but the data has no header", "header = true"),
         ("fail = [\"max <= 1h\"", "fail = [\"max <= 1 parsec\"", "has the unit \"parsec\"", "for example"),
         ("fail = [\"value >= 0.8\"", "fail = [\"value = 0.8\"", "\"value = 0.8\" is not a rule", "for example"),
+        ("\"budgets\", \"gates\"", "\"budgets\", \"gate\"", ":42:39: unknown control \"gate\"", "did you mean \"gates\"?"),
+        ("\"budgets\", \"gates\"", "\"approval\"", "unknown control \"approval\"", "there are: inputs-pinned, clean-source, artifacts-signed, budgets, gates"),
+        ("\"budgets\", \"gates\"", "\"budgets\", \"budgets\"", "the control budgets is listed twice", "once"),
+        ("run = [\"artifacts", "promote = [\"gates\"]\nrun = [\"artifacts", ":42:1: unknown key \"promote\" in [governance]", "there are: run"),
+        ("run = [\"artifacts-signed\", \"budgets\", \"gates\"]", "", "[governance] has no run", "add run"),
+        ("run = [\"artifacts-signed\", \"budgets\", \"gates\"]", "run = \"gates\"", "run must be a list in brackets, got a text", "write run"),
+        ("[[budget]]\nmetric = \"train/step_wall_ns\"\nfail = [\"max <= 1h\", \"volume <= 100000\"]", "", "the control budgets has nothing to judge: there is no [[budget]]", "leave it out"),
         ("metric = \"evaluate/accuracy\"", "metric = \"evalute/accuracy\"", "is of no stage of this pipeline", "did you mean \"evaluate\"?"),
     ];
     let project = Project::new();

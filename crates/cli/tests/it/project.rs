@@ -46,6 +46,9 @@ fail = ["value >= 0.8", "regress <= 0.01"]
 [[budget]]
 metric = "train/step_wall_ns"
 fail = ["max <= 1h", "volume <= 100000"]
+
+[governance]
+run = ["artifacts-signed", "budgets", "gates"]
 "#;
 
 /// A project in a temporary folder, and the binary in a sealed environment.

@@ -1,22 +1,15 @@
-//! CSV, plain or gzip: a label column and numbers.
+//! CSV, plain or gzip: a label column, numbers, and categories.
 
-use std::collections::BTreeSet;
-use std::io::Read;
+use std::collections::BTreeMap;
 
 use csv::{ByteRecord, ReaderBuilder};
-use flate2::read::MultiGzDecoder;
 use ndarray::Array2;
 
-use super::DataError;
-use crate::pipeline::LabelColumn;
+use super::categories::{classes, Categories};
+use super::gzip::unpack;
+use super::{DataError, Examples, Table, TargetKind, Targets, MAX_COLUMNS, MAX_ELEMENTS, MAX_ROWS};
+use crate::pipeline::{ColumnRef, LabelColumn};
 
-/// The most bytes that a compressed file may unpack to.
-pub const MAX_UNPACKED_BYTES: u64 = 1 << 30;
-/// The most rows.
-pub const MAX_ROWS: u64 = 1 << 28;
-/// The most columns.
-pub const MAX_COLUMNS: u64 = 1 << 20;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
 const MAX_LABEL_BYTES: usize = 256;
 
@@ -29,34 +22,20 @@ pub struct CsvOptions {
     pub separator: Option<char>,
     /// Which column holds the label.
     pub label: LabelColumn,
-}
-
-/// A file as numbers and class labels.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Table {
-    /// (rows, columns without the label's); each cell parsed straight to f32, round to nearest even.
-    pub features: Array2<f32>,
-    /// The class of each row: an index into `classes`.
-    pub labels: Vec<u32>,
-    /// The labels: ascending as numbers if all are whole numbers, else as texts.
-    pub classes: Vec<String>,
-    /// The names of the feature columns: the header's, or `0`, `1`, …
-    pub columns: Vec<String>,
+    /// Columns of categories: each becomes a column a category, in their place, with 1 where a row has it and else 0.
+    pub one_hot: Vec<ColumnRef>,
 }
 
 /// Reads a file. Quotes, CRLF, a byte-order mark and a trailing 0x1A are coped with.
 ///
+/// Each number is parsed straight to f32, round to nearest even. Labels of classes are ascending as numbers if all are whole numbers, else
+/// as texts; so are categories, which give columns named `column=category`. The columns are named as in the header, or `0`, `1`, …
+///
 /// # Errors
 /// [`DataError`] with line and column.
-pub fn read_csv(bytes: &[u8], options: &CsvOptions) -> Result<Table, DataError> {
-    let unpacked;
-    let text = if bytes.starts_with(&GZIP_MAGIC) {
-        unpacked = unpack(bytes)?;
-        &unpacked
-    } else {
-        bytes
-    };
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+pub fn read_csv(bytes: &[u8], options: &CsvOptions, targets: TargetKind) -> Result<Table, DataError> {
+    let text = unpack(bytes)?;
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
     let text = text.strip_suffix(b"\x1a").unwrap_or(text);
     if text.iter().all(u8::is_ascii_whitespace) {
         return Err(DataError::Empty);
@@ -64,7 +43,7 @@ pub fn read_csv(bytes: &[u8], options: &CsvOptions) -> Result<Table, DataError> 
     let separator = options.separator.map_or_else(|| find_separator(text), |c| c as u8);
     let mut reader =
         ReaderBuilder::new().has_headers(false).flexible(true).delimiter(separator).from_reader(text);
-    let mut rows = Rows::new(options);
+    let mut rows = Rows::new(options, targets);
     let mut record = ByteRecord::new();
     loop {
         let more = reader.read_byte_record(&mut record).map_err(|e| DataError::Malformed {
@@ -78,18 +57,6 @@ pub fn read_csv(bytes: &[u8], options: &CsvOptions) -> Result<Table, DataError> 
     }
 }
 
-fn unpack(bytes: &[u8]) -> Result<Vec<u8>, DataError> {
-    let mut text = Vec::new();
-    MultiGzDecoder::new(bytes)
-        .take(MAX_UNPACKED_BYTES + 1)
-        .read_to_end(&mut text)
-        .map_err(|e| DataError::Compression { reason: e.to_string() })?;
-    if text.len() as u64 > MAX_UNPACKED_BYTES {
-        return Err(DataError::TooLarge { what: "unpacked bytes", limit: MAX_UNPACKED_BYTES });
-    }
-    Ok(text)
-}
-
 fn find_separator(text: &[u8]) -> u8 {
     let line = text.split(|&b| b == b'\n').next().unwrap_or(text);
     let count = |s: u8| line.iter().filter(|&&b| b == s).count();
@@ -97,93 +64,186 @@ fn find_separator(text: &[u8]) -> u8 {
     SEPARATORS.into_iter().rev().max_by_key(|&s| count(s)).unwrap_or(b',')
 }
 
+/// What a column of the file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    Label,
+    Number,
+    /// Categories, by their place among such columns.
+    Category(usize),
+}
+
 struct Rows<'a> {
     options: &'a CsvOptions,
     header: Option<Vec<String>>,
-    /// Columns of a row, and which of them is the label's; known from the first row.
-    layout: Option<(usize, usize)>,
-    features: Vec<f32>,
-    labels: Vec<String>,
+    /// What each column holds; known from the first row.
+    layout: Option<Vec<Holds>>,
+    numbers: Vec<f32>,
+    categories: Categories,
+    targets: Column,
+}
+
+/// The label's column.
+enum Column {
+    Classes(Vec<String>),
+    Values(Vec<f32>),
 }
 
 impl<'a> Rows<'a> {
-    fn new(options: &'a CsvOptions) -> Self {
-        Self { options, header: None, layout: None, features: Vec::new(), labels: Vec::new() }
+    fn new(options: &'a CsvOptions, targets: TargetKind) -> Self {
+        let targets = match targets {
+            TargetKind::Classes => Column::Classes(Vec::new()),
+            TargetKind::Values => Column::Values(Vec::new()),
+        };
+        let categories = Categories::new(options.one_hot.len());
+        Self { options, header: None, layout: None, numbers: Vec::new(), categories, targets }
+    }
+
+    fn rows(&self) -> usize {
+        match &self.targets {
+            Column::Classes(labels) => labels.len(),
+            Column::Values(values) => values.len(),
+        }
     }
 
     fn push(&mut self, record: &ByteRecord) -> Result<(), DataError> {
         let line = record.position().map_or(0, csv::Position::line);
-        if self.options.header && self.header.is_none() {
-            let names = record.iter().map(|cell| String::from_utf8_lossy(cell).trim().to_owned());
-            self.header = Some(names.collect());
-        }
-        let (columns, label) = match self.layout {
-            Some(layout) => layout,
-            None => {
-                let layout = (record.len(), self.label_index(record.len())?);
-                self.layout = Some(layout);
-                if self.header.is_some() {
-                    return Ok(());
-                }
-                layout
+        if self.layout.is_none() {
+            if self.options.header {
+                let names = record.iter().map(|cell| String::from_utf8_lossy(cell).trim().to_owned());
+                self.header = Some(names.collect());
             }
-        };
-        if record.len() != columns {
-            return Err(DataError::Ragged { line, expected: columns, got: record.len() });
+            self.layout = Some(self.lay_out(record.len())?);
+            if self.options.header {
+                return Ok(());
+            }
         }
-        if self.labels.len() as u64 >= MAX_ROWS {
+        let layout = self.layout.as_deref().unwrap_or_default();
+        if record.len() != layout.len() {
+            return Err(DataError::Ragged { line, expected: layout.len(), got: record.len() });
+        }
+        if self.rows() as u64 >= MAX_ROWS {
             return Err(DataError::TooLarge { what: "rows", limit: MAX_ROWS });
         }
-        for (i, cell) in record.iter().enumerate() {
+        for ((i, cell), holds) in record.iter().enumerate().zip(layout) {
             let column = i + 1;
-            if i == label {
-                self.labels.push(label_cell(cell, line, column)?);
-            } else {
-                self.features.push(number_cell(cell, line, column)?);
+            match (holds, &mut self.targets) {
+                (Holds::Number, _) => self.numbers.push(number_cell(cell, line, column)?),
+                (Holds::Category(at), _) => {
+                    let name = name_cell(cell).ok_or_else(|| DataError::Category {
+                        line,
+                        column,
+                        cell: shown(cell),
+                    })?;
+                    self.categories.push(*at, name);
+                }
+                (Holds::Label, Column::Classes(labels)) => labels.push(label_cell(cell, line, column)?),
+                (Holds::Label, Column::Values(values)) => values.push(number_cell(cell, line, column)?),
             }
         }
         Ok(())
     }
 
-    fn label_index(&self, columns: usize) -> Result<usize, DataError> {
+    fn lay_out(&self, columns: usize) -> Result<Vec<Holds>, DataError> {
         if columns as u64 > MAX_COLUMNS {
             return Err(DataError::TooLarge { what: "columns", limit: MAX_COLUMNS });
-        }
-        let (wanted, index) = match &self.options.label {
-            LabelColumn::First => return Ok(0),
-            LabelColumn::Last => return Ok(columns - 1),
-            LabelColumn::Index(index) => (index.to_string(), Some(*index).filter(|&i| i < columns)),
-            LabelColumn::Name(name) => {
-                let position = self.header.iter().flatten().position(|column| column == name);
-                (format!("{name:?}"), position)
-            }
-        };
-        index.ok_or_else(|| {
-            let names = self.header.as_ref().map_or(String::new(), |h| format!(": {}", h.join(", ")));
-            DataError::LabelColumn { wanted, columns, names }
-        })
-    }
-
-    fn finish(self) -> Result<Table, DataError> {
-        let Some((columns, label)) = self.layout else { return Err(DataError::Empty) };
-        if self.labels.is_empty() {
-            return Err(DataError::NoRows);
         }
         if columns == 1 {
             return Err(DataError::NoFeatures);
         }
-        let classes = classes(&self.labels);
-        if let [label] = classes.as_slice() {
+        let mut layout = vec![Holds::Number; columns];
+        let label = match &self.options.label {
+            LabelColumn::First => 0,
+            LabelColumn::Last => columns - 1,
+            LabelColumn::Column(column) => self.index("label", column, columns)?,
+        };
+        layout[label] = Holds::Label;
+        for (at, column) in self.options.one_hot.iter().enumerate() {
+            let index = self.index("one_hot", column, columns)?;
+            if layout[index] != Holds::Number {
+                let other = if index == label { "the label's" } else { "named twice" };
+                return Err(DataError::OneHotColumn { column: column.to_string(), other });
+            }
+            layout[index] = Holds::Category(at);
+        }
+        Ok(layout)
+    }
+
+    fn index(&self, what: &'static str, wanted: &ColumnRef, columns: usize) -> Result<usize, DataError> {
+        let index = match wanted {
+            ColumnRef::Index(index) => Some(*index).filter(|&i| i < columns),
+            ColumnRef::Name(name) => self.header.iter().flatten().position(|column| column == name),
+        };
+        index.ok_or_else(|| {
+            let names = self.header.as_ref().map_or(String::new(), |h| format!(": {}", h.join(", ")));
+            DataError::NoColumn { what, wanted: wanted.to_string(), columns, names }
+        })
+    }
+
+    fn finish(mut self) -> Result<Table, DataError> {
+        let Some(layout) = self.layout.take() else { return Err(DataError::Empty) };
+        let rows = self.rows();
+        if rows == 0 {
+            return Err(DataError::NoRows);
+        }
+        let names = self.header.take().unwrap_or_else(|| (0..layout.len()).map(|i| i.to_string()).collect());
+        let (targets, class_names) = self.targets.finish()?;
+        let ordered = self.categories.finish();
+        let mut columns = Vec::new();
+        for (name, holds) in names.into_iter().zip(&layout) {
+            match holds {
+                Holds::Label => (),
+                Holds::Number => columns.push(name),
+                Holds::Category(at) => {
+                    columns.extend(ordered[*at].names.iter().map(|c| format!("{name}={c}")))
+                }
+            }
+        }
+        if columns.len() as u64 > MAX_COLUMNS {
+            return Err(DataError::TooLarge { what: "columns", limit: MAX_COLUMNS });
+        }
+        if (rows as u64).saturating_mul(columns.len() as u64) > MAX_ELEMENTS {
+            return Err(DataError::TooLarge { what: "numbers", limit: MAX_ELEMENTS });
+        }
+        let features = if ordered.is_empty() {
+            self.numbers
+        } else {
+            let mut features = Vec::with_capacity(rows * columns.len());
+            let mut numbers = self.numbers.into_iter();
+            for row in 0..rows {
+                for holds in &layout {
+                    match holds {
+                        Holds::Label => (),
+                        Holds::Number => features.extend(numbers.next()),
+                        Holds::Category(at) => ordered[*at].extend_one_hot(row, &mut features),
+                    }
+                }
+            }
+            features
+        };
+        let shape = vec![columns.len()];
+        let features = Array2::from_shape_vec((rows, columns.len()), features)
+            .expect("every row has the same number of columns");
+        let examples = Examples { shape, features, targets };
+        Ok(Table { examples, columns, classes: class_names, own_test: 0 })
+    }
+}
+
+impl Column {
+    /// The targets, and the names of the classes.
+    fn finish(self) -> Result<(Targets, Vec<String>), DataError> {
+        let labels = match self {
+            Self::Values(values) => return Ok((Targets::Values(values), Vec::new())),
+            Self::Classes(labels) => labels,
+        };
+        let names = classes(labels.iter().cloned().collect());
+        if let [label] = names.as_slice() {
             return Err(DataError::OneClass { label: label.clone() });
         }
-        let index_of: std::collections::BTreeMap<&str, u32> =
-            classes.iter().enumerate().map(|(i, c)| (c.as_str(), i as u32)).collect();
-        let labels = self.labels.iter().map(|l| index_of[l.as_str()]).collect();
-        let names = self.header.unwrap_or_else(|| (0..columns).map(|i| i.to_string()).collect());
-        let feature_names = names.into_iter().enumerate().filter(|(i, _)| *i != label).map(|(_, name)| name);
-        let features = Array2::from_shape_vec((self.labels.len(), columns - 1), self.features)
-            .expect("every row has the same number of columns");
-        Ok(Table { features, labels, columns: feature_names.collect(), classes })
+        let index_of: BTreeMap<&str, u32> =
+            names.iter().enumerate().map(|(i, c)| (c.as_str(), i as u32)).collect();
+        let labels = labels.iter().map(|l| index_of[l.as_str()]).collect();
+        Ok((Targets::Classes { labels, classes: names.len() as u32 }, names))
     }
 }
 
@@ -200,66 +260,72 @@ fn number_cell(cell: &[u8], line: u64, column: usize) -> Result<f32, DataError> 
     }
 }
 
-fn label_cell(cell: &[u8], line: u64, column: usize) -> Result<String, DataError> {
-    let bad = || DataError::Label { line, column, cell: shown(cell) };
-    let text = std::str::from_utf8(cell).map_err(|_| bad())?.trim();
-    // A label that is a number must be a class number: whole and not negative.
-    let number_but_no_class = text.parse::<f64>().is_ok() && text.parse::<u32>().is_err();
-    if text.is_empty()
-        || text.len() > MAX_LABEL_BYTES
-        || number_but_no_class
-        || text.chars().any(char::is_control)
-    {
-        return Err(bad());
-    }
-    Ok(text.to_owned())
+/// What can name a class or a category.
+fn name_cell(cell: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(cell).ok()?.trim();
+    let plain = !text.is_empty() && text.len() <= MAX_LABEL_BYTES && !text.chars().any(char::is_control);
+    plain.then_some(text)
 }
 
-/// The distinct labels: ascending as numbers if all are, else as texts.
-fn classes(labels: &[String]) -> Vec<String> {
-    let distinct: BTreeSet<&String> = labels.iter().collect();
-    let mut classes: Vec<String> = distinct.into_iter().cloned().collect();
-    let numbers: Option<Vec<u32>> = classes.iter().map(|c| c.parse().ok()).collect();
-    if numbers.is_some() {
-        classes.sort_by_key(|c| (c.parse::<u32>().unwrap_or(u32::MAX), c.clone()));
-    }
-    classes
+fn label_cell(cell: &[u8], line: u64, column: usize) -> Result<String, DataError> {
+    // A label that is a number must be a class number: whole and not negative.
+    let is_class = |text: &&str| text.parse::<f64>().is_err() || text.parse::<u32>().is_ok();
+    let label = name_cell(cell).filter(is_class);
+    label.map(str::to_owned).ok_or_else(|| DataError::Label { line, column, cell: shown(cell) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn read(bytes: &[u8], options: &CsvOptions) -> Result<Table, DataError> {
+        read_csv(bytes, options, TargetKind::Classes)
+    }
+
+    fn named(column: &str) -> LabelColumn {
+        LabelColumn::Column(ColumnRef::Name(column.to_owned()))
+    }
+
+    fn labels(table: &Table) -> &[u32] {
+        match &table.examples.targets {
+            Targets::Classes { labels, .. } => labels,
+            Targets::Values(_) => panic!("classes were asked for"),
+        }
+    }
+
     fn options(header: bool, label: LabelColumn) -> CsvOptions {
-        CsvOptions { header, separator: None, label }
+        CsvOptions { header, separator: None, label, one_hot: Vec::new() }
     }
 
     #[test]
     fn real_world_files_are_read() {
-        let plain = read_csv(b"1,2,0\n3,4,10\n5,6,2\n", &options(false, LabelColumn::Last)).unwrap();
+        let plain = read(b"1,2,0\n3,4,10\n5,6,2\n", &options(false, LabelColumn::Last)).unwrap();
         assert_eq!(plain.classes, ["0", "2", "10"], "whole numbers are ordered as numbers");
-        assert_eq!((plain.labels, plain.columns), (vec![0, 2, 1], vec!["0".to_owned(), "1".to_owned()]));
+        assert_eq!(
+            (labels(&plain), plain.columns.as_slice()),
+            (&[0, 2, 1][..], &["0".to_owned(), "1".to_owned()][..])
+        );
         let odd = "\u{feff}\"kind\";\"a;b\"\r\ncat;1.5\r\n\"dog\";-2e-3\r\n\u{1a}".as_bytes();
-        let odd = read_csv(odd, &options(true, LabelColumn::Name("kind".to_owned()))).unwrap();
+        let odd = read(odd, &options(true, named("kind"))).unwrap();
         assert_eq!(
             (odd.columns, odd.classes),
             (vec!["a;b".to_owned()], vec!["cat".to_owned(), "dog".to_owned()])
         );
-        assert_eq!(odd.features.as_slice().unwrap(), [1.5, -2e-3]);
+        assert_eq!(odd.examples.features.as_slice().unwrap(), [1.5, -2e-3]);
     }
 
     #[test]
     fn the_digits_are_read() {
         let bytes =
             std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/digits/data/digits.csv.gz"));
-        let table = read_csv(&bytes.unwrap(), &options(false, LabelColumn::Last)).unwrap();
-        assert_eq!((table.features.dim(), table.classes.len()), ((1797, 64), 10));
-        assert_eq!(table.features.iter().map(|&x| x as u64).sum::<u64>(), 561_718);
+        let table = read(&bytes.unwrap(), &options(false, LabelColumn::Last)).unwrap();
+        assert_eq!((table.examples.features.dim(), table.classes.len()), ((1797, 64), 10));
+        assert_eq!(table.examples.features.iter().map(|&x| x as u64).sum::<u64>(), 561_718);
     }
 
     #[test]
     fn bad_files_are_refused_with_line_and_column() {
-        let error = |text: &[u8]| read_csv(text, &options(false, LabelColumn::Last)).unwrap_err().to_string();
+        let error = |text: &[u8]| read(text, &options(false, LabelColumn::Last)).unwrap_err().to_string();
         assert_eq!(error(b""), "the file is empty");
         assert_eq!(error(b" \r\n"), "the file is empty");
         assert_eq!(error(b"1,0\n1,2,1\n"), "line 2, column 3: the row has 3 columns, the first has 2");
@@ -271,10 +337,10 @@ mod tests {
         assert_eq!(error(b"1,0\n1,0\n"), "every row has the label \"0\"; there is nothing to tell apart");
         assert_eq!(error(b"1\n2\n"), "there is no column besides the label's");
         assert!(error(b"\x1f\x8b\x08nonsense").starts_with("the compressed file is damaged"));
-        let named = read_csv(b"a,b\n1,2\n", &options(true, LabelColumn::Name("c".to_owned()))).unwrap_err();
+        let named = read(b"a,b\n1,2\n", &options(true, named("c"))).unwrap_err();
         assert_eq!(named.to_string(), "there is no label column \"c\"; the file has 2 columns: a, b");
-        assert_eq!(read_csv(b"a,b\n", &options(true, LabelColumn::Last)).unwrap_err(), DataError::NoRows);
-        let index = read_csv(b"1,0\n", &options(false, LabelColumn::Index(2))).unwrap_err();
+        assert_eq!(read(b"a,b\n", &options(true, LabelColumn::Last)).unwrap_err(), DataError::NoRows);
+        let index = read(b"1,0\n", &options(false, LabelColumn::Column(ColumnRef::Index(2)))).unwrap_err();
         assert_eq!(index.to_string(), "there is no label column 2; the file has 2 columns");
     }
 }

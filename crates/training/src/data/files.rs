@@ -47,10 +47,18 @@ impl DataFiles {
     /// # Errors
     /// [`ObjectError`] when there is neither, or it cannot be read, or has another content by now.
     pub fn content(&self, id: &ObjectId, objects: &Objects) -> Result<Vec<u8>, ObjectError> {
-        let path = match (objects.get(id), self.paths.get(id)) {
-            (Err(ObjectError::Missing { .. }), Some(path)) => path,
-            (read, _) => return read,
-        };
+        match objects.get(id) {
+            Err(ObjectError::Missing { .. }) => self.read(id),
+            read => read,
+        }
+    }
+
+    /// The content of the file that is known for it.
+    ///
+    /// # Errors
+    /// [`ObjectError`] when there is none, or it cannot be read, or has another content by now.
+    pub fn read(&self, id: &ObjectId) -> Result<Vec<u8>, ObjectError> {
+        let Some(path) = self.paths.get(id) else { return Err(ObjectError::Missing { id: *id }) };
         let mut bytes = Vec::new();
         let read =
             File::open(path).and_then(|file| file.take(OBJECT_IN_MEMORY_BYTES).read_to_end(&mut bytes));

@@ -13,7 +13,8 @@ pub struct Split {
     pub test: Vec<u32>,
 }
 
-/// Deals rows in the order of `permutation`: within each class (or over all rows), the first go to test, the next to valid,
+/// Deals rows in the order of `permutation`: within each class where `groups` gives the class of each row and their number, else over all
+/// rows, the first go to test, the next to valid,
 /// the rest to train.
 ///
 /// A group of n rows gives `round(n · test_fraction)` rows to test and `round(n · valid_fraction)` to valid (halves away from
@@ -22,23 +23,20 @@ pub struct Split {
 /// # Errors
 /// [`DataError::TooFewRows`] when train, or a part with a share above 0, would be empty.
 pub fn split(
-    labels: &[u32],
-    classes: u32,
+    groups: Option<(&[u32], u32)>,
     valid_fraction: f64,
     test_fraction: f64,
-    stratify: bool,
     permutation: &[u32],
 ) -> Result<Split, DataError> {
-    let mut groups: Vec<Vec<u32>> = vec![Vec::new(); if stratify { classes as usize } else { 1 }];
+    let mut dealt: Vec<Vec<u32>> = vec![Vec::new(); groups.map_or(1, |(_, classes)| classes as usize)];
     for &row in permutation {
-        let group = if stratify { labels[row as usize] as usize } else { 0 };
-        groups[group].push(row);
+        dealt[groups.map_or(0, |(labels, _)| labels[row as usize] as usize)].push(row);
     }
     let mut parts = Split { train: Vec::new(), valid: Vec::new(), test: Vec::new() };
-    for group in &groups {
-        let share = |fraction: f64| (group.len() as f64 * fraction).round() as usize;
-        let (test, rest) = group.split_at(share(test_fraction).min(group.len()));
-        let (valid, train) = rest.split_at(share(valid_fraction).min(rest.len()));
+    for group in &dealt {
+        let (valid, test) = shares(group.len(), valid_fraction, test_fraction);
+        let (test, rest) = group.split_at(test);
+        let (valid, train) = rest.split_at(valid);
         parts.test.extend(test);
         parts.valid.extend(valid);
         parts.train.extend(train);
@@ -52,13 +50,57 @@ pub fn split(
         rows.sort_unstable();
         if rows.is_empty() && fraction > 0.0 {
             return Err(DataError::TooFewRows {
-                rows: labels.len(),
+                rows: permutation.len(),
                 part,
                 fraction: format!("{fraction:.3}"),
             });
         }
     }
     Ok(parts)
+}
+
+/// The characters of each part: how many of the text it has, one part after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextSplit {
+    /// The first characters.
+    pub train: usize,
+    /// Those after them.
+    pub valid: usize,
+    /// The last.
+    pub test: usize,
+}
+
+/// Cuts a text of so many characters: the last go to test, those before them to valid, the first to train. The numbers are rounded as
+/// [`split`] does.
+///
+/// # Errors
+/// [`DataError::TooFewCharacters`] when train, or a part with a share above 0, does not hold a window and the character after it.
+pub fn split_text(
+    characters: usize,
+    valid_fraction: f64,
+    test_fraction: f64,
+    window: u32,
+) -> Result<TextSplit, DataError> {
+    let (valid, test) = shares(characters, valid_fraction, test_fraction);
+    let parts = TextSplit { train: characters - valid - test, valid, test };
+    let wanted = [
+        ("train", parts.train, 1.0),
+        ("valid", parts.valid, valid_fraction),
+        ("test", parts.test, test_fraction),
+    ];
+    for (part, characters, fraction) in wanted {
+        if fraction > 0.0 && characters <= window as usize {
+            return Err(DataError::TooFewCharacters { part, characters, window });
+        }
+    }
+    Ok(parts)
+}
+
+/// How many of `n` go to valid and to test.
+fn shares(n: usize, valid_fraction: f64, test_fraction: f64) -> (usize, usize) {
+    let share = |fraction: f64| (n as f64 * fraction).round() as usize;
+    let test = share(test_fraction).min(n);
+    (share(valid_fraction).min(n - test), test)
 }
 
 #[cfg(test)]
@@ -77,7 +119,7 @@ mod tests {
             key: [u8; 8],
         ) {
             let order = permutation(labels.len() as u32, StreamKey::from_bytes(key));
-            if let Ok(parts) = split(&labels, 3, valid, test, stratify, &order) {
+            if let Ok(parts) = split(stratify.then_some((&labels, 3)), valid, test, &order) {
                 let mut all = [parts.train, parts.valid, parts.test].concat();
                 all.sort_unstable();
                 prop_assert_eq!(all, (0..labels.len() as u32).collect::<Vec<_>>());
@@ -89,11 +131,26 @@ mod tests {
     fn classes_keep_their_shares_and_empty_parts_are_refused() {
         let labels: Vec<u32> = (0..100).map(|i| u32::from(i >= 90)).collect();
         let order: Vec<u32> = (0..100).rev().collect();
-        let parts = split(&labels, 2, 0.1, 0.2, true, &order).unwrap();
+        let parts = split(Some((&labels, 2)), 0.1, 0.2, &order).unwrap();
         let rare = |rows: &[u32]| rows.iter().filter(|&&r| labels[r as usize] == 1).count();
         assert_eq!((parts.train.len(), parts.valid.len(), parts.test.len()), (70, 10, 20));
         assert_eq!((rare(&parts.train), rare(&parts.valid), rare(&parts.test)), (7, 1, 2));
-        let few = split(&labels[..4], 2, 0.1, 0.2, false, &[0, 1, 2, 3]);
+        let few = split(None, 0.1, 0.2, &[0, 1, 2, 3]);
         assert!(matches!(few, Err(DataError::TooFewRows { part: "valid", .. })));
+    }
+
+    #[test]
+    fn a_text_is_cut_in_order_and_each_part_holds_a_window() {
+        let cut = |characters, window| split_text(characters, 0.1, 0.25, window);
+        assert_eq!(cut(100, 9).unwrap(), TextSplit { train: 65, valid: 10, test: 25 });
+        // Halves are rounded up, as rows are.
+        assert_eq!(cut(90, 8).unwrap(), TextSplit { train: 58, valid: 9, test: 23 });
+        let few = cut(100, 10).unwrap_err();
+        assert_eq!(few, DataError::TooFewCharacters { part: "valid", characters: 10, window: 10 });
+        assert!(matches!(
+            split_text(64, 0.0, 0.0, 64),
+            Err(DataError::TooFewCharacters { part: "train", .. })
+        ));
+        assert_eq!(split_text(65, 0.0, 0.0, 64).unwrap(), TextSplit { train: 65, valid: 0, test: 0 });
     }
 }

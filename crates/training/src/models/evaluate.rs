@@ -4,6 +4,7 @@ use bitproof_kernels::elementary::exp;
 use bitproof_kernels::sum_f64;
 use ndarray::{s, ArrayView2};
 
+use crate::data::Part;
 use crate::params::ParamSet;
 use crate::trainable::{Batch, BatchTargets, Evaluation, Inputs, Predictions, Trainable, TrainableError};
 
@@ -126,6 +127,24 @@ pub fn evaluate<'a>(
     let loss = mean(&losses);
     let (measures, predictions) = found.measure(loss);
     Ok(Some(Measured { count: losses.len() as u64, loss, measures, predictions }))
+}
+
+/// Evaluates a model on a part of a dataset; `None` when it holds nothing to predict.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_part(
+    model: &dyn Trainable,
+    params: &ParamSet,
+    part: &Part,
+) -> Result<Option<Measured>, TrainableError> {
+    match part {
+        Part::Text(text) => evaluate(model, params, text_batches(&text.tokens, text.window as usize)),
+        Part::Examples(examples) => {
+            let batches = example_batches(&examples.shape, examples.features.view(), examples.targets.view());
+            evaluate(model, params, batches)
+        }
+    }
 }
 
 fn mean(values: &[f64]) -> f64 {

@@ -143,28 +143,36 @@ fn check_kind(r: Reporter<'_>, by_name: &BTreeMap<&str, &Stage>, stage: &Stage) 
     let model = |input: &InputRef| command(input) || is_output(by_name, input, "train", &["model"]);
     let (fits, wanted) = match (&stage.params, stage.inputs.as_slice()) {
         (Params::Command(_), _) => return Ok(()),
-        (Params::Dataset(_), inputs) => {
-            let fits = matches!(inputs, [input] if matches!(input, InputRef::Data(_)) || command(input));
-            (fits, "one data input, like [\"data:digits\"], or a command's output")
+        (Params::Dataset(params), inputs) => {
+            let file = |input: &InputRef| matches!(input, InputRef::Data(_)) || command(input);
+            (params.takes(inputs.len()) && inputs.iter().all(file), params.wanted_inputs())
         }
         (Params::Train(_), inputs) => {
             let fits = match inputs {
-                [train] => part(train, &["train"]),
-                [train, valid] => part(train, &["train"]) && part(valid, &["valid"]),
-                _ => false,
+                [train, rest @ ..] => {
+                    let valid = |i: &InputRef| part(i, &["valid"]);
+                    part(train, &["train"])
+                        && match rest {
+                            [] => true,
+                            [one] => valid(one) || model(one),
+                            [one, start] => valid(one) && model(start),
+                            _ => false,
+                        }
+                }
+                [] => false,
             };
-            (
-                fits,
-                "a dataset's train part and perhaps its valid part, like [\"split:train\", \"split:valid\"]",
-            )
+            let wanted =
+                "a dataset's train part, perhaps its valid part and perhaps a model to begin with, like \
+                          [\"split:train\", \"split:valid\"]";
+            (fits, wanted.to_owned())
         }
         (Params::Evaluate, inputs) => {
             let fits = matches!(inputs, [m, p] if model(m) && part(p, &["train", "valid", "test"]));
-            (fits, "a model and a dataset part, like [\"train:model\", \"split:test\"]")
+            (fits, "a model and a dataset part, like [\"train:model\", \"split:test\"]".to_owned())
         }
         (Params::Generate(_), inputs) => {
             let fits = matches!(inputs, [m, s] if model(m) && part(s, &["schema"]));
-            (fits, "a model and the schema of its text, like [\"train:model\", \"split:schema\"]")
+            (fits, "a model and the schema of its text, like [\"train:model\", \"split:schema\"]".to_owned())
         }
         (Params::Package(_), inputs) => {
             let metrics = |input: &InputRef| {
@@ -173,7 +181,7 @@ fn check_kind(r: Reporter<'_>, by_name: &BTreeMap<&str, &Stage>, stage: &Stage) 
             };
             let fits =
                 inputs.split_first().is_some_and(|(first, rest)| model(first) && rest.iter().all(metrics));
-            (fits, "a model and any metrics, like [\"train:model\", \"evaluate:metrics\"]")
+            (fits, "a model and any metrics, like [\"train:model\", \"evaluate:metrics\"]".to_owned())
         }
     };
     if fits {

@@ -244,6 +244,11 @@ impl<'a> Keys<'a> {
         self.entries.iter().find(|e| e.key == key).map(|e| &e.node)
     }
 
+    /// What stands there, though nobody wants to know it.
+    pub(super) fn given(&self, key: &str) -> Option<&'a Node> {
+        self.entries.iter().find(|e| e.key == key).map(|e| &e.node)
+    }
+
     pub(super) fn required(&self, key: &'static str) -> Result<&'a Node, PipelineError> {
         self.optional(key).ok_or_else(|| {
             // A key that was misspelt is told as such, not as one that is missing.

@@ -5,98 +5,17 @@ use std::collections::BTreeMap;
 use bitproof_scheduler::ParamValue;
 
 use super::command::CommandParams;
-use super::node::{nearest_hint, Entry, Keys, Node, Reporter, Value};
+use super::dataset::{self, DatasetParams};
+use super::node::{nearest_hint, Entry, Keys, Node, Reporter};
+use super::train::{self, TrainParams};
 use super::{PipelineError, Place};
-use crate::data::CsvOptions;
 
-/// The most epochs.
-pub const MAX_EPOCHS: i64 = 100_000;
-/// The largest batch.
-pub const MAX_BATCH: i64 = 65_536;
-/// The most hidden layers.
-pub const MAX_HIDDEN_LAYERS: usize = 8;
-/// The widest hidden layer.
-pub const MAX_HIDDEN_WIDTH: i64 = 65_536;
-const MAX_COLUMN: i64 = 1 << 20;
 const MAX_CARD_BYTES: usize = 64 << 10;
 const MAX_PROMPT_BYTES: usize = 64 << 10;
 /// The most characters that are generated.
 pub const MAX_CHARACTERS: i64 = 1_000_000;
 const MAX_TOP_K: i64 = 0x11_0000;
 const MAX_TEMPERATURE: f64 = 100.0;
-
-/// Which column holds the label.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LabelColumn {
-    /// The first.
-    First,
-    /// The last.
-    Last,
-    /// The one at this index, from 0.
-    Index(usize),
-    /// The one of this name in the header.
-    Name(String),
-}
-
-/// `dataset`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DatasetParams {
-    /// Whether the first row names the columns.
-    pub header: bool,
-    /// What separates columns; found in the first line when absent.
-    pub separator: Option<char>,
-    /// Which column holds the label.
-    pub label: LabelColumn,
-    /// The share of the rows that becomes `valid`.
-    pub valid_fraction: f64,
-    /// The share of the rows that becomes `test`.
-    pub test_fraction: f64,
-    /// Whether each class is split by itself.
-    pub stratify: bool,
-    /// What each feature is multiplied by.
-    pub scale: f64,
-}
-
-impl DatasetParams {
-    /// How the file is read.
-    pub fn csv_options(&self) -> CsvOptions {
-        CsvOptions { header: self.header, separator: self.separator, label: self.label.clone() }
-    }
-}
-
-/// The optimizer with its parameters.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum OptimizerParams {
-    /// AdamW with PyTorch's β₁, β₂ and ε.
-    AdamW {
-        /// Step size.
-        learning_rate: f64,
-        /// Decoupled weight decay.
-        weight_decay: f64,
-    },
-    /// Stochastic gradient descent.
-    Sgd {
-        /// Step size.
-        learning_rate: f64,
-        /// Momentum.
-        momentum: f64,
-        /// Weight decay, added to the gradient.
-        weight_decay: f64,
-    },
-}
-
-/// `train`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrainParams {
-    /// The widths of the hidden layers.
-    pub hidden: Vec<u32>,
-    /// How often every row is visited.
-    pub epochs: u64,
-    /// How many rows make a step.
-    pub batch: u32,
-    /// The optimizer.
-    pub optimizer: OptimizerParams,
-}
 
 /// `package`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,7 +57,7 @@ pub enum Params {
 /// The kinds of stages with their outputs, sorted.
 pub(super) const KINDS: [(&str, &[&str]); 5] = [
     ("dataset", &["schema", "test", "train", "valid"]),
-    ("train", &["metrics", "model"]),
+    ("train", &["checkpoints", "metrics", "model", "steps"]),
     ("evaluate", &["metrics", "predictions"]),
     ("generate", &["text"]),
     ("package", &["card", "model"]),
@@ -154,7 +73,7 @@ pub struct ParamError {
     pub key: String,
 }
 
-type Canonical = BTreeMap<String, ParamValue>;
+pub(super) type Canonical = BTreeMap<String, ParamValue>;
 
 impl Params {
     /// The kind of stage.
@@ -184,39 +103,8 @@ impl Params {
         let text = |s: &str| ParamValue::Text(s.to_owned());
         let float = ParamValue::float;
         let pairs = match self {
-            Self::Dataset(p) => vec![
-                ("format", text("csv")),
-                ("header", ParamValue::Bool(p.header)),
-                ("separator", text(&p.separator.map(String::from).unwrap_or_default())),
-                ("label", label_value(&p.label)),
-                ("valid_fraction", float(p.valid_fraction)),
-                ("test_fraction", float(p.test_fraction)),
-                ("stratify", ParamValue::Bool(p.stratify)),
-                ("scale", float(p.scale)),
-            ],
-            Self::Train(p) => {
-                let hidden = p.hidden.iter().map(|&h| ParamValue::Int(h.into())).collect();
-                let mut pairs = vec![
-                    ("model", text("mlp")),
-                    ("hidden", ParamValue::List(hidden)),
-                    ("epochs", ParamValue::Int(p.epochs as i64)),
-                    ("batch", ParamValue::Int(p.batch.into())),
-                ];
-                match p.optimizer {
-                    OptimizerParams::AdamW { learning_rate, weight_decay } => pairs.extend([
-                        ("optimizer", text("adamw")),
-                        ("learning_rate", float(learning_rate)),
-                        ("weight_decay", float(weight_decay)),
-                    ]),
-                    OptimizerParams::Sgd { learning_rate, momentum, weight_decay } => pairs.extend([
-                        ("optimizer", text("sgd")),
-                        ("learning_rate", float(learning_rate)),
-                        ("momentum", float(momentum)),
-                        ("weight_decay", float(weight_decay)),
-                    ]),
-                }
-                pairs
-            }
+            Self::Dataset(p) => p.pairs(),
+            Self::Train(p) => p.canonical(),
             Self::Evaluate => vec![],
             Self::Generate(p) => vec![
                 ("prompt", text(&p.prompt)),
@@ -231,104 +119,38 @@ impl Params {
     }
 }
 
-fn label_value(label: &LabelColumn) -> ParamValue {
-    match label {
-        LabelColumn::First => ParamValue::Text("first".to_owned()),
-        LabelColumn::Last => ParamValue::Text("last".to_owned()),
-        LabelColumn::Index(index) => ParamValue::Int(*index as i64),
-        LabelColumn::Name(name) => ParamValue::Text(name.clone()),
-    }
-}
-
-fn label_of(word: &str) -> LabelColumn {
-    match word {
-        "first" => LabelColumn::First,
-        "last" => LabelColumn::Last,
-        name => LabelColumn::Name(name.to_owned()),
-    }
-}
-
 /// Reads typed values back out of a plan's map.
-struct FromPlan<'a> {
-    kind: &'static str,
-    map: &'a Canonical,
+pub(super) struct FromPlan<'a> {
+    pub(super) kind: &'static str,
+    pub(super) map: &'a Canonical,
 }
 
 impl<'a> FromPlan<'a> {
-    fn get<T>(&self, key: &str, read: impl Fn(&'a ParamValue) -> Option<T>) -> Result<T, ParamError> {
+    pub(super) fn get<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&'a ParamValue) -> Option<T>,
+    ) -> Result<T, ParamError> {
         self.map.get(key).and_then(read).ok_or_else(|| ParamError { kind: self.kind, key: key.to_owned() })
     }
-    fn float(&self, key: &str) -> Result<f64, ParamError> {
+    pub(super) fn float(&self, key: &str) -> Result<f64, ParamError> {
         self.get(key, |v| if let ParamValue::Float(bits) = v { Some(f64::from_bits(*bits)) } else { None })
     }
-    fn text(&self, key: &str) -> Result<&'a str, ParamError> {
+    pub(super) fn text(&self, key: &str) -> Result<&'a str, ParamError> {
         self.get(key, |v| if let ParamValue::Text(text) = v { Some(text.as_str()) } else { None })
     }
-    fn bool(&self, key: &str) -> Result<bool, ParamError> {
+    pub(super) fn bool(&self, key: &str) -> Result<bool, ParamError> {
         self.get(key, |v| if let ParamValue::Bool(value) = v { Some(*value) } else { None })
     }
-    fn int(&self, key: &str, max: i64) -> Result<i64, ParamError> {
+    pub(super) fn int(&self, key: &str, max: i64) -> Result<i64, ParamError> {
         self.get(key, |v| int_within(v, max))
     }
 }
 
-fn int_within(value: &ParamValue, max: i64) -> Option<i64> {
+pub(super) fn int_within(value: &ParamValue, max: i64) -> Option<i64> {
     match value {
         ParamValue::Int(value) if (0..=max).contains(value) => Some(*value),
         _ => None,
-    }
-}
-
-impl DatasetParams {
-    /// The parameters that a plan holds.
-    ///
-    /// # Errors
-    /// [`ParamError`].
-    pub fn from_canonical(map: &Canonical) -> Result<Self, ParamError> {
-        let plan = FromPlan { kind: "dataset", map };
-        let label = plan.get("label", |v| match v {
-            ParamValue::Text(word) => Some(label_of(word)),
-            _ => int_within(v, MAX_COLUMN).map(|index| LabelColumn::Index(index as usize)),
-        })?;
-        Ok(Self {
-            header: plan.bool("header")?,
-            separator: plan.text("separator")?.chars().next(),
-            label,
-            valid_fraction: plan.float("valid_fraction")?,
-            test_fraction: plan.float("test_fraction")?,
-            stratify: plan.bool("stratify")?,
-            scale: plan.float("scale")?,
-        })
-    }
-}
-
-impl TrainParams {
-    /// The parameters that a plan holds.
-    ///
-    /// # Errors
-    /// [`ParamError`].
-    pub fn from_canonical(map: &Canonical) -> Result<Self, ParamError> {
-        let plan = FromPlan { kind: "train", map };
-        let learning_rate = plan.float("learning_rate")?;
-        let weight_decay = plan.float("weight_decay")?;
-        let optimizer = match plan.text("optimizer")? {
-            "adamw" => OptimizerParams::AdamW { learning_rate, weight_decay },
-            "sgd" => OptimizerParams::Sgd { learning_rate, momentum: plan.float("momentum")?, weight_decay },
-            _ => return Err(ParamError { kind: "train", key: "optimizer".to_owned() }),
-        };
-        let hidden = plan.get("hidden", |v| match v {
-            ParamValue::List(items) if items.len() <= MAX_HIDDEN_LAYERS => items
-                .iter()
-                .map(|v| int_within(v, MAX_HIDDEN_WIDTH).map(|h| h as u32))
-                .collect::<Option<Vec<_>>>(),
-            _ => None,
-        })?;
-        Ok(Self {
-            hidden,
-            epochs: plan.int("epochs", MAX_EPOCHS)? as u64,
-            batch: plan.int("batch", MAX_BATCH)? as u32,
-            optimizer,
-        })
     }
 }
 
@@ -368,8 +190,8 @@ pub(super) fn parse(
     let name = format!("the `with` of a {kind} stage");
     let keys = Keys::new(reporter, place, &name, with);
     let params = match kind {
-        "dataset" => Params::Dataset(dataset(&keys)?),
-        "train" => Params::Train(train(&keys)?),
+        "dataset" => Params::Dataset(dataset::parse(&keys)?),
+        "train" => Params::Train(train::read(&keys)?),
         "evaluate" => Params::Evaluate,
         "generate" => Params::Generate(generate(&keys)?),
         _ => Params::Package(package(&keys)?),
@@ -378,113 +200,12 @@ pub(super) fn parse(
     Ok(params)
 }
 
-fn or<T>(
+pub(super) fn or<T>(
     node: Option<&Node>,
     default: T,
     read: impl FnOnce(&Node) -> Result<T, PipelineError>,
 ) -> Result<T, PipelineError> {
     node.map_or(Ok(default), read)
-}
-
-fn dataset(keys: &Keys<'_>) -> Result<DatasetParams, PipelineError> {
-    let r = keys.reporter;
-    r.word(keys.required("format")?, "format", &[("csv", ())])?;
-    let fraction = |key| {
-        or(keys.optional(key), 0.0, |n| r.number(n, key, "from 0 to below 1", |f| (0.0..1.0).contains(&f)))
-    };
-    let (valid_fraction, test_fraction) = (fraction("valid_fraction")?, fraction("test_fraction")?);
-    if valid_fraction + test_fraction >= 1.0 {
-        let message = "valid_fraction and test_fraction leave nothing for train";
-        return Err(r.error(keys.place, message, "let them add up to less than 1"));
-    }
-    let separator = or(keys.optional("separator"), None, |n| {
-        let text = r.text(n, "separator")?;
-        match text.chars().collect::<Vec<_>>()[..] {
-            [c] if c.is_ascii() && !c.is_ascii_alphanumeric() && !"\"\r\n.-+".contains(c) => Ok(Some(c)),
-            _ => Err(r.error(
-                &n.place,
-                format!("separator cannot be {text:?}"),
-                "one of \",\" \";\" \"\\t\" \"|\"",
-            )),
-        }
-    })?;
-    let header = or(keys.optional("header"), false, |n| r.bool(n, "header"))?;
-    let label_node = keys.required("label")?;
-    let label = match &label_node.value {
-        Value::Int(_) => LabelColumn::Index(r.int(label_node, "label", 0, MAX_COLUMN)? as usize),
-        _ => label_of(r.text(label_node, "label")?),
-    };
-    if matches!(label, LabelColumn::Name(_)) && !header {
-        let message = "label names a column, but the data has no header";
-        return Err(r.error(
-            &label_node.place,
-            message,
-            "set header = true, or use \"first\", \"last\" or an index from 0",
-        ));
-    }
-    Ok(DatasetParams {
-        header,
-        separator,
-        label,
-        valid_fraction,
-        test_fraction,
-        stratify: or(keys.optional("stratify"), true, |n| r.bool(n, "stratify"))?,
-        scale: or(keys.optional("scale"), 1.0, |n| scale(r, n))?,
-    })
-}
-
-/// A number, or a ratio like "1/16".
-fn scale(r: Reporter<'_>, node: &Node) -> Result<f64, PipelineError> {
-    let bounds = "above 0";
-    let Value::Text(text) = &node.value else { return r.number(node, "scale", bounds, |s| s > 0.0) };
-    let ratio = text.split_once('/').and_then(|(a, b)| {
-        let (a, b): (f64, f64) = (a.trim().parse().ok()?, b.trim().parse().ok()?);
-        Some(a / b).filter(|s| s.is_finite() && *s > 0.0)
-    });
-    ratio.ok_or_else(|| {
-        r.error(
-            &node.place,
-            format!("scale cannot be {text:?}"),
-            "a number above 0, or a ratio like \"1/16\"",
-        )
-    })
-}
-
-fn train(keys: &Keys<'_>) -> Result<TrainParams, PipelineError> {
-    let r = keys.reporter;
-    r.word(keys.required("model")?, "model", &[("mlp", ())])?;
-    let hidden = or(keys.optional("hidden"), vec![128, 64], |n| {
-        let items = r.list(n, "hidden")?;
-        if items.len() > MAX_HIDDEN_LAYERS {
-            let message = format!("hidden has {} layers; the limit is {MAX_HIDDEN_LAYERS}", items.len());
-            return Err(r.error(&n.place, message, "use fewer layers"));
-        }
-        items.iter().map(|i| Ok(r.int(i, "each of hidden", 1, MAX_HIDDEN_WIDTH)? as u32)).collect()
-    })?;
-    let epochs = r.int(keys.required("epochs")?, "epochs", 1, MAX_EPOCHS)? as u64;
-    let batch = or(keys.optional("batch"), 32, |n| r.int(n, "batch", 1, MAX_BATCH))? as u32;
-    let rate = keys.required("learning_rate")?;
-    let learning_rate =
-        r.number(rate, "learning_rate", "above 0 and at most 10", |v| v > 0.0 && v <= 10.0)?;
-    let adamw =
-        or(keys.optional("optimizer"), true, |n| r.word(n, "optimizer", &[("adamw", true), ("sgd", false)]))?;
-    let decay_default = if adamw { 0.01 } else { 0.0 };
-    let decay = |n: &Node| r.number(n, "weight_decay", "from 0 to 1", |v| (0.0..=1.0).contains(&v));
-    let weight_decay = or(keys.optional("weight_decay"), decay_default, decay)?;
-    let momentum_node = keys.optional("momentum");
-    let optimizer = match (adamw, momentum_node) {
-        (true, Some(n)) => {
-            let hint = "remove momentum, or set optimizer = \"sgd\"";
-            return Err(r.error(&n.place, "adamw has no momentum of this kind", hint));
-        }
-        (true, None) => OptimizerParams::AdamW { learning_rate, weight_decay },
-        (false, node) => {
-            let fits = |v: f64| (0.0..1.0).contains(&v);
-            let momentum = or(node, 0.0, |n| r.number(n, "momentum", "from 0 to below 1", fits))?;
-            OptimizerParams::Sgd { learning_rate, momentum, weight_decay }
-        }
-    };
-    Ok(TrainParams { hidden, epochs, batch, optimizer })
 }
 
 fn generate(keys: &Keys<'_>) -> Result<GenerateParams, PipelineError> {

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::node::{self, nearest_hint, Entry, Keys, Lines, Node, Reporter, Value};
 use super::stage::Family;
 use super::{
-    check, matrix, BudgetSpec, DataInput, OnFailure, Pipeline, PipelineError, Place, Stage, Tool,
+    check, governance, matrix, BudgetSpec, DataInput, OnFailure, Pipeline, PipelineError, Place, Stage, Tool,
     MAX_FILE_BYTES, MAX_NAME_BYTES, MAX_STAGES,
 };
 
@@ -181,6 +181,7 @@ fn pipeline(r: Reporter<'_>, tree: &[Entry]) -> Result<Pipeline, PipelineError> 
         Ok(gate)
     })?;
     let budgets = tables(r, keys.optional("budget"), "[[budget]]", budget)?;
+    let governance = governance::read(r, keys.optional("governance"), &stages, &gates, &budgets)?;
     keys.finish()?;
     Ok(Pipeline {
         source: r.source.to_owned(),
@@ -193,6 +194,7 @@ fn pipeline(r: Reporter<'_>, tree: &[Entry]) -> Result<Pipeline, PipelineError> 
         stages,
         gates,
         budgets,
+        governance,
     })
 }
 

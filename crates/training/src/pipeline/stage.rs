@@ -6,6 +6,7 @@ use bitproof_scheduler::command::CommandInput;
 use bitproof_scheduler::{ParamValue, MAX_COST};
 
 use super::command::{self, CommandTable};
+use super::dataset::{self, DatasetParams};
 use super::node::{nearest_hint, Entry, Keys, Node, Reporter, Value};
 use super::params::{self, KINDS};
 use super::parse::{check_name, name_of};
@@ -22,6 +23,7 @@ pub(super) struct Family<'a> {
     pub(super) name: String,
     pub(super) place: Place,
     pub(super) inputs: Vec<Input>,
+    inputs_place: Place,
     pub(super) after: Vec<(String, Place)>,
     pub(super) cost: u64,
     pub(super) lane: Option<u32>,
@@ -44,6 +46,8 @@ pub(super) enum FamilyCode {
 pub(super) struct Input {
     /// What it is to a command.
     pub(super) to_command: Option<CommandInput>,
+    /// What it is to a dataset of several.
+    pub(super) to_dataset: Option<&'static str>,
     pub(super) source: Source,
     pub(super) place: Place,
 }
@@ -92,11 +96,12 @@ impl<'a> Family<'a> {
             }
         };
         let inputs = match &code {
-            FamilyCode::Native(..) => native_inputs(r, keys.required("inputs")?)?,
+            FamilyCode::Native(kind, _) => native_inputs(r, kind, keys.required("inputs")?)?,
             FamilyCode::Command(_) => {
                 keys.optional("inputs").map_or(Ok(Vec::new()), |n| named_inputs(r, n))?
             }
         };
+        let inputs_place = keys.optional("inputs").map_or(place, |node| &node.place).clone();
         let after = keys.optional("after").map_or(Ok(Vec::new()), |n| r.texts(n, "after"))?;
         let cost = keys.optional("cost").map_or(Ok(1), |n| r.int(n, "cost", 1, MAX_COST as i64))? as u64;
         let lane = keys.optional("lane").map(|n| lane_index(r, n, lanes)).transpose()?;
@@ -108,7 +113,20 @@ impl<'a> Family<'a> {
         let axes = keys.optional("matrix").map_or(Ok(Vec::new()), |n| axes(r, n, with))?;
         keys.finish()?;
         let place = place.clone();
-        Ok(Self { name, place, inputs, after, cost, lane, retries, axes, code, with, with_place })
+        Ok(Self {
+            name,
+            place,
+            inputs,
+            inputs_place,
+            after,
+            cost,
+            lane,
+            retries,
+            axes,
+            code,
+            with,
+            with_place,
+        })
     }
 
     /// The names of its outputs, sorted.
@@ -128,7 +146,13 @@ impl<'a> Family<'a> {
         };
         let with: Vec<Entry> = self.with.iter().cloned().chain(along.iter().map(axis)).collect();
         match &self.code {
-            FamilyCode::Native(kind, _) => params::parse(r, kind, &with, &self.with_place),
+            FamilyCode::Native(kind, _) => {
+                let params = params::parse(r, kind, &with, &self.with_place)?;
+                if let Params::Dataset(dataset) = &params {
+                    self.check_dataset_inputs(r, dataset)?;
+                }
+                Ok(params)
+            }
             FamilyCode::Command(table) => {
                 let values = with.iter().map(|e| Ok((e.key.clone(), value(r, &e.node, &e.key)?)));
                 let values = values.collect::<Result<BTreeMap<_, _>, PipelineError>>()?;
@@ -137,6 +161,15 @@ impl<'a> Family<'a> {
                 table.with(r, values, &inputs).map(|command| Params::Command(Box::new(command)))
             }
         }
+    }
+
+    fn check_dataset_inputs(&self, r: Reporter<'_>, params: &DatasetParams) -> Result<(), PipelineError> {
+        let names: Vec<&'static str> = self.inputs.iter().filter_map(|input| input.to_dataset).collect();
+        dataset::check_inputs(params, &names).map_err(|bad| {
+            let named = self.inputs.iter().find(|input| bad.name.is_some() && input.to_dataset == bad.name);
+            let place = named.map_or(&self.inputs_place, |input| &input.place);
+            r.error(place, format!("stage {:?}: {}", self.name, bad.message), bad.hint)
+        })
     }
 }
 
@@ -157,15 +190,30 @@ fn value(r: Reporter<'_>, node: &Node, key: &str) -> Result<ParamValue, Pipeline
     })
 }
 
-fn native_inputs(r: Reporter<'_>, node: &Node) -> Result<Vec<Input>, PipelineError> {
-    let input = |(text, place): (String, Place)| match source(r, &text, &place)? {
+fn native_inputs(r: Reporter<'_>, kind: &str, node: &Node) -> Result<Vec<Input>, PipelineError> {
+    let input = |text: &str, place: &Place, to_dataset| match source(r, text, place)? {
         Source::Output { all: true, .. } => {
             let hint = "only a command takes the outputs of every task of a matrix";
-            Err(r.error(&place, format!("{text:?} is not an input of a built-in stage"), hint))
+            Err(r.error(place, format!("{text:?} is not an input of a built-in stage"), hint))
         }
-        source => Ok(Input { to_command: None, source, place }),
+        source => Ok(Input { to_command: None, to_dataset, source, place: place.clone() }),
     };
-    r.texts(node, "inputs")?.into_iter().map(input).collect()
+    let Value::Table(entries) = &node.value else {
+        return r.texts(node, "inputs")?.iter().map(|(text, place)| input(text, place, None)).collect();
+    };
+    if kind != "dataset" {
+        let hint =
+            "write inputs = [\"STAGE:OUTPUT\", …]; only a dataset of several files and a command name theirs";
+        return Err(r.error(&node.place, format!("the inputs of a {kind} stage are a list"), hint));
+    }
+    let mut named = Vec::new();
+    for entry in entries {
+        let (rank, name) = dataset::input_name(&entry.key)
+            .map_err(|hint| r.error(&entry.place, format!("a dataset has no input {:?}", entry.key), hint))?;
+        named.push((rank, input(r.text(&entry.node, name)?, &entry.node.place, Some(name))?));
+    }
+    named.sort_by_key(|(rank, _)| *rank);
+    Ok(named.into_iter().map(|(_, input)| input).collect())
 }
 
 fn named_inputs(r: Reporter<'_>, node: &Node) -> Result<Vec<Input>, PipelineError> {
@@ -188,7 +236,7 @@ fn named_inputs(r: Reporter<'_>, node: &Node) -> Result<Vec<Input>, PipelineErro
         };
         let path = at.unwrap_or_else(|| format!("{}/{}", command::INPUTS, entry.key));
         let to_command = Some(CommandInput { name: entry.key.clone(), path });
-        Ok(Input { to_command, source: source(r, from, &place)?, place })
+        Ok(Input { to_command, to_dataset: None, source: source(r, from, &place)?, place })
     };
     let mut inputs = r.table(node, "inputs")?.iter().map(input).collect::<Result<Vec<_>, _>>()?;
     inputs.sort_by(|a, b| a.to_command.cmp(&b.to_command));

@@ -7,7 +7,7 @@ use bitproof_scheduler::TaskSpec;
 
 use super::{outputs, StageError, StageOutputs, METRICS};
 use crate::data::Part;
-use crate::models::{self, example_batches};
+use crate::models;
 use crate::trainable::{BatchTargets, Predictions, TrainableError};
 
 pub(super) fn execute(task: &TaskSpec, inputs: &[Vec<u8>]) -> Result<StageOutputs, StageError> {
@@ -17,14 +17,17 @@ pub(super) fn execute(task: &TaskSpec, inputs: &[Vec<u8>]) -> Result<StageOutput
     };
     let loaded = models::load(model)?;
     let part = Part::decode(part)?;
-    let (shape, targets) = ([part.features.ncols()], BatchTargets::Classes(&part.labels));
-    let batches = example_batches(&shape, part.features.view(), targets);
-    let measured = models::evaluate(&*loaded.model, &loaded.params, batches)?;
+    let measured = models::evaluate_part(&*loaded.model, &loaded.params, &part)?;
     let measured = measured.ok_or(StageError::NothingToEvaluate)?;
     let mut metrics = MetricSet::default();
     for (key, value) in measured.metrics() {
         metrics.push(&format!("{}/{key}", task.id), 0, value);
     }
+    let targets = match &part {
+        Part::Examples(examples) => examples.targets.view(),
+        // Every character but the first is what follows another.
+        Part::Text(text) => BatchTargets::Classes(text.tokens.get(1..).unwrap_or_default()),
+    };
     let predictions = predictions_csv(&targets, &measured.predictions)?;
     Ok(outputs([(METRICS, metrics.to_json()), ("predictions", predictions.into_bytes())]))
 }

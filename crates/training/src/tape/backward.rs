@@ -3,7 +3,7 @@
 use bitproof_kernels::{binary_in_place, Binary};
 use ndarray::{ArrayView1, ArrayViewMut1};
 
-use super::{Buffers, Elements, Node, Shape, Tape, TapeError, Values, Var};
+use super::{Buffers, Node, Tape, TapeError, Values, Var};
 use crate::trainable::Traced;
 
 /// Gradients on their way back.
@@ -134,39 +134,6 @@ impl Tape<'_> {
                 Gradient::Unwanted | Gradient::Zero => {}
             }
         }
-        Ok(())
-    }
-}
-
-impl<'p> Tape<'p> {
-    /// The same elements in another shape.
-    ///
-    /// # Errors
-    /// [`TapeError::Elements`] when it has not as many.
-    pub fn reshape(&mut self, x: Var, shape: Shape) -> Result<Var, TapeError> {
-        let elements = self.shape(x).elements();
-        if shape.elements() != elements {
-            return Err(TapeError::Elements { expected: shape.elements(), got: elements });
-        }
-        let learns = self.learns(&[x]);
-        let operation = learns.then(|| Box::new(Reshape(x)) as _);
-        Ok(self.add_node(Node { shape, elements: Elements::Of(x), operation, learns, gradient: None }))
-    }
-}
-
-struct Reshape(Var);
-
-impl super::Operation for Reshape {
-    fn name(&self) -> &'static str {
-        "reshape"
-    }
-    fn backward(
-        self: Box<Self>,
-        _: &Values<'_, '_>,
-        dy: Vec<f32>,
-        gradients: &mut Gradients<'_, '_>,
-    ) -> Result<(), TapeError> {
-        gradients.add(self.0, dy);
         Ok(())
     }
 }

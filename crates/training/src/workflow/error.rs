@@ -16,7 +16,9 @@ use bitproof_scheduler::dispatch::DispatchError;
 use bitproof_scheduler::ledger::LedgerError;
 use bitproof_scheduler::PlanError;
 
+use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
+use crate::governance::GovernanceError;
 use crate::judge::JudgeError;
 use crate::pipeline::PipelineError;
 use crate::recorder::RecorderError;
@@ -40,6 +42,9 @@ pub enum WorkflowError {
     /// The pipeline file is not right.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
+    /// A training's checkpoints are damaged.
+    #[error("the checkpoints of a training: {0}")]
+    Checkpoint(#[from] CheckpointError),
     /// The pipeline file, or a data file that it names, cannot be read.
     #[error("{place}cannot read {}: {source}\n  hint: {hint}", path.display())]
     Unreadable {
@@ -148,6 +153,9 @@ pub enum WorkflowError {
     /// A file could not be signed.
     #[error(transparent)]
     Note(#[from] NoteError),
+    /// The controls could not be judged or recorded.
+    #[error(transparent)]
+    Governance(#[from] GovernanceError),
     /// The run could not be judged.
     #[error(transparent)]
     Judge(#[from] JudgeError),
@@ -192,13 +200,21 @@ impl WorkflowError {
             Self::Dispatch(DispatchError::Misfit(_) | DispatchError::Divergence { .. }) => FailureKind::No,
             Self::Dispatch(_)
             | Self::Ledger(LedgerError::Log(LogError::File(_)))
+            | Self::Governance(
+                GovernanceError::Log(LogError::File(_)) | GovernanceError::Object(ObjectError::File(_)),
+            )
             | Self::InTheWay { .. }
             | Self::File(_)
             | Self::Note(_)
             | Self::Inventory(InventoryError::File(_) | InventoryError::TooMany { .. })
             | Self::Object(ObjectError::File(_))
             | Self::Judge(JudgeError::Object(ObjectError::File(_))) => FailureKind::CouldNot,
-            Self::Ledger(_) | Self::Inventory(_) | Self::Object(_) | Self::Judge(_) => FailureKind::No,
+            Self::Ledger(_)
+            | Self::Governance(_)
+            | Self::Inventory(_)
+            | Self::Object(_)
+            | Self::Checkpoint(_)
+            | Self::Judge(_) => FailureKind::No,
         }
     }
 }

@@ -14,8 +14,9 @@ use bitproof_scheduler::dispatch::TaskError;
 use bitproof_scheduler::ledger::Failure;
 use bitproof_scheduler::{Cancel, Code, InputSource, Plan, PlannedTask};
 
+use crate::keeper::CheckpointKeeper;
 use crate::metrics_file;
-use crate::stages::{self, StageError, METRICS};
+use crate::stages::{self, StageContext, METRICS};
 
 /// Where contents lie on this machine.
 pub trait Contents: Sync {
@@ -47,6 +48,8 @@ pub struct Executor<'a> {
     pub cancel: &'a Cancel,
     /// Where inputs and code lie.
     pub contents: &'a dyn Contents,
+    /// Where trainings keep what they go on from after a crash.
+    pub keeper: &'a dyn CheckpointKeeper,
 }
 
 /// What a task made. Files of a command are gone when this is dropped.
@@ -104,16 +107,17 @@ impl Executor<'_> {
             .map(|id| self.contents.read(id).map_err(infrastructure))
             .collect::<Result<Vec<_>, _>>()?;
         let seed = self.plan.spec().seed;
+        let context = StageContext { threads: self.threads, cancel: self.cancel, keeper: self.keeper };
         // The pool's threads know neither this thread's subscriber nor its span.
         let subscriber = tracing::dispatcher::get_default(Clone::clone);
         let outcome = with_threads(self.threads, || {
             tracing::dispatcher::with_default(&subscriber, || {
-                stage_span(task).in_scope(|| stages::execute(task.spec, seed, &inputs))
+                stage_span(task).in_scope(|| stages::execute(task.spec, seed, &inputs, &context))
             })
         });
-        let made = outcome.map_err(|error| match error {
-            StageError::UnknownCode { .. } => infrastructure(error),
-            _ => refused(error),
+        let made = outcome.map_err(|error| match error.is_infrastructure() {
+            true => infrastructure(error),
+            false => refused(error),
         })?;
         let outputs = made.into_iter().map(|(name, bytes)| (name, Output::Bytes(bytes))).collect();
         Ok(Executed { outputs, observed: None, _finished: None })

@@ -9,7 +9,7 @@ use bitproof_core_ledger::files::Files;
 use bitproof_core_ledger::objects::{ObjectId, Objects};
 use bitproof_scheduler::command::{reach, CommandSpec};
 use bitproof_scheduler::stat_cache::StatCache;
-use bitproof_scheduler::{self as scheduler, Code, InputSource, Plan, PlanSpec, TaskId, TaskSpec};
+use bitproof_scheduler::{self as scheduler, Code, DataInput, InputSource, Plan, PlanSpec, TaskId, TaskSpec};
 
 mod code;
 mod local;
@@ -18,9 +18,9 @@ mod sources;
 use super::{policy_of, WorkflowError};
 use crate::data::DataFiles;
 use crate::judge::BudgetPolicy;
-use crate::models::{self, DataShape, ModelSpec};
+use crate::models;
 use crate::pipeline::{self, BudgetSpec, InputRef, OnFailure, Params, Pipeline, Stage};
-use crate::stages;
+use crate::stages::{self, Divided};
 use local::Local;
 use sources::Sources;
 
@@ -148,9 +148,10 @@ pub fn prepare_pipeline(request: &RunRequest, mut pipeline: Pipeline) -> Result<
         None => StatCache::disabled(threads(request)),
     });
     let mut sources = Sources::new(folder, &pipeline, &local, request, &hashed)?;
-    let data = sources.data(&check_datasets)?;
+    let data = sources.data()?;
+    let stages = check_datasets(&pipeline, &data, sources.files())?;
     let tools = sources.tools()?;
-    let tasks = pipeline.stages.iter().map(|stage| {
+    let tasks = stages.iter().map(|stage| {
         let code = match &stage.params {
             Params::Command(_) => Code::Command(Box::new(command(&mut sources, stage)?)),
             native => Code::Native(stages::native(native.kind())),
@@ -159,6 +160,7 @@ pub fn prepare_pipeline(request: &RunRequest, mut pipeline: Pipeline) -> Result<
     });
     let tasks = tasks.collect::<Result<Vec<_>, WorkflowError>>()?;
     let (files, kept) = sources.into_found();
+    pipeline.stages = stages;
     let plan = Plan::new(PlanSpec {
         pipeline: pipeline.name.clone(),
         seed: pipeline.seed,
@@ -271,35 +273,69 @@ fn command(sources: &mut Sources<'_>, stage: &Stage) -> Result<CommandSpec, Work
     })
 }
 
-/// Reads a data file as each dataset stage will, and sees whether the models that learn from it have a sane size.
-fn check_datasets(pipeline: &Pipeline, name: &str, path: &Path, bytes: &[u8]) -> Result<(), WorkflowError> {
+/// Reads the files of each dataset as its stage will, one dataset after the other, and sees whether the models that learn from it have a
+/// sane size; their intervals are filled in. What a command makes is not there yet.
+fn check_datasets(
+    pipeline: &Pipeline,
+    data: &[DataInput],
+    files: &DataFiles,
+) -> Result<Vec<Stage>, WorkflowError> {
+    let mut stages = pipeline.stages.clone();
     for dataset in &pipeline.stages {
         let Params::Dataset(params) = &dataset.params else { continue };
-        if dataset.inputs != [InputRef::Data(name.to_owned())] {
+        let file = |input: &InputRef| match input {
+            InputRef::Data(name) => data.iter().find(|data| data.name == *name).map(|data| data.digest),
+            InputRef::Output { .. } => None,
+        };
+        let Some(ids) = dataset.inputs.iter().map(file).collect::<Option<Vec<_>>>() else { continue };
+        let path = |input: usize| files.path(&ids[input]).unwrap_or(Path::new("")).to_owned();
+        let read = |(input, id): (usize, &ObjectId)| {
+            files.read(id).map_err(|error| WorkflowError::Unreadable {
+                place: String::new(),
+                path: path(input),
+                source: std::io::Error::other(error),
+                hint: "let nothing write the file meanwhile".to_owned(),
+            })
+        };
+        let contents = ids.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
+        let contents: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
+        let bad = |input, source| WorkflowError::Data {
+            path: path(input),
+            hint: format!("correct the file, or how stage {:?} reads it", dataset.name),
+            source,
+        };
+        let task = task(dataset, Code::Native(stages::native(dataset.params.kind())));
+        let divided =
+            stages::divide(&task, pipeline.seed, params, &contents).map_err(|error| match error {
+                stages::StageError::File { input, source, .. } => bad(input, source),
+                stages::StageError::Data(source) => bad(0, source),
+                other => stage_error(pipeline, dataset, other.to_string(), "correct the stage"),
+            })?;
+        check_models(pipeline, dataset, &divided, &mut stages)?;
+    }
+    Ok(stages)
+}
+
+/// The models that learn from a dataset fit it and have a sane size. In `stages`, as in the plan, stands after how many steps each has a leaf and a checkpoint.
+fn check_models(
+    pipeline: &Pipeline,
+    dataset: &Stage,
+    divided: &Divided,
+    stages: &mut [Stage],
+) -> Result<(), WorkflowError> {
+    let (data, rows) = (divided.data_shape(), divided.rows_to_learn_from());
+    for train in stages {
+        let Params::Train(params) = &train.params else { continue };
+        let learns = |i: &InputRef| matches!(i, InputRef::Output { stage, output } if *stage == dataset.name && output == "train");
+        if !train.inputs.first().is_some_and(learns) {
             continue;
         }
-        let bad = |error: stages::StageError| match error {
-            stages::StageError::Data(source) => WorkflowError::Data {
-                path: path.to_owned(),
-                hint: format!("correct the file, or how stage {:?} reads it", dataset.name),
-                source,
-            },
-            other => stage_error(pipeline, dataset, other.to_string(), "correct the stage"),
-        };
-        let table = stages::read_dataset(params, bytes).map_err(bad)?;
-        let task = task(dataset, Code::Native(stages::native(dataset.params.kind())));
-        stages::check_split(&task, pipeline.seed, params, &table).map_err(bad)?;
-        for train in &pipeline.stages {
-            let Params::Train(params) = &train.params else { continue };
-            let learns = |i: &InputRef| matches!(i, InputRef::Output { stage, .. } if *stage == dataset.name);
-            if !train.inputs.iter().any(learns) {
-                continue;
+        match models::build(&params.model, &data) {
+            Ok(model) => {
+                train.params = Params::Train(stages::with_intervals(params, &*model, rows));
             }
-            let spec = ModelSpec::Mlp { hidden: params.hidden.clone() };
-            let data =
-                DataShape::Classes { shape: vec![table.features.ncols()], classes: table.classes.len() };
-            if let Err(error) = models::build(&spec, &data) {
-                let hint = "use fewer or narrower hidden layers";
+            Err(error) => {
+                let hint = "choose a model that learns from such data, or a smaller one";
                 return Err(stage_error(pipeline, train, error.to_string(), hint));
             }
         }

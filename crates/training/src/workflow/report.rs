@@ -12,6 +12,8 @@ use bitproof_scheduler::ledger::{ledger_root, result_root, Outcome};
 use bitproof_scheduler::PlanDigest;
 use bitproof_telemetry::{BudgetOutcome, Record};
 
+use super::Judgements;
+use crate::governance::{self, Governance};
 use crate::judge::{JudgedBudget, JudgedGate};
 use crate::observed::ObservedTask;
 use crate::run_folder::RunFolder;
@@ -19,9 +21,9 @@ use crate::run_folder::RunFolder;
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunStatus {
-    /// Every task ended well, and no gate or budget failed.
+    /// Every task ended well, and no gate, budget or control failed.
     Passed,
-    /// A task, a gate or a budget failed.
+    /// A task, a gate, a budget or a control failed.
     Failed,
     /// It stopped before its end, and can be taken up again.
     Incomplete,
@@ -93,6 +95,12 @@ pub struct RunReport {
     pub gates: Vec<JudgedGate>,
     /// Its budgets.
     pub budgets: Vec<JudgedBudget>,
+    /// The names of the lanes of its plan.
+    pub lanes: Vec<String>,
+    /// What its controls said, in the order of the plan.
+    pub controls: Vec<governance::Entry>,
+    /// The head of the governance ledger; `None` where the plan demands no control, or the run is incomplete.
+    pub governance_root: Option<ChainHead>,
     /// The signed tree head that covers it.
     pub head: Option<TreeHead>,
     /// How many tasks an interrupted process had committed.
@@ -118,8 +126,8 @@ impl RunReport {
         folder: &RunFolder,
         execution: &Execution,
         metrics: &MetricSet,
-        gates: Vec<JudgedGate>,
-        budgets: Vec<JudgedBudget>,
+        Judgements { gates, budgets }: Judgements,
+        governance: &Governance,
         records: &[Record],
         observed: &BTreeMap<String, ObservedTask>,
     ) -> Self {
@@ -158,7 +166,7 @@ impl RunReport {
         Self {
             run: folder.name.clone(),
             uid: folder.uid_hex(),
-            status: match (&execution.end, ended_well && judged_well) {
+            status: match (&execution.end, ended_well && judged_well && governance.passed()) {
                 (End::Complete, true) => RunStatus::Passed,
                 (End::Complete, false) => RunStatus::Failed,
                 _ => RunStatus::Incomplete,
@@ -171,6 +179,9 @@ impl RunReport {
             metrics: metrics.finals(),
             gates,
             budgets,
+            lanes: folder.plan.spec().lanes.clone(),
+            controls: governance.entries().to_vec(),
+            governance_root: None,
             head: None,
             resumed_at: None,
             new_keys: Vec::new(),

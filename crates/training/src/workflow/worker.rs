@@ -9,6 +9,7 @@ use bitproof_core_ledger::digest::{Digest, ToolsKind};
 use bitproof_core_ledger::files::FileError;
 use bitproof_core_ledger::folder::{Folder, FolderError};
 use bitproof_core_ledger::inventory::Inventory;
+use bitproof_core_ledger::keys::PrivateKey;
 use bitproof_core_ledger::objects::{ObjectError, ObjectId, Objects, StagedObject};
 use bitproof_core_ledger::Store;
 use bitproof_scheduler::cache::{Cache, CachedAction};
@@ -18,10 +19,11 @@ use bitproof_scheduler::ledger::{Entry, LedgerView, Outcome};
 use bitproof_scheduler::{ActionDigest, Cancel, PlannedTask};
 use bitproof_telemetry::{write_jsonl, Collector, Record};
 
+use super::checkpoints::RunCheckpoints;
 use super::execute::{Contents, Executor, Output};
 use super::{Prepared, RunRequest, WorkflowError};
 use crate::observed::{self, ObservedCommand, ObservedTask};
-use crate::run_folder::{RunFolder, RunIndex, OBSERVED, TELEMETRY};
+use crate::run_folder::{RunFolder, RunIndex, OBSERVED, RESUME, TELEMETRY};
 
 /// A sealed run whose ledger is the one that the log names, with what was measured of it.
 struct Origin {
@@ -71,6 +73,7 @@ pub(super) struct Worker<'a> {
     cache: Option<Cache>,
     collector: &'a Collector,
     cancel: &'a Cancel,
+    artifact_key: &'a PrivateKey,
     index: RunIndex,
     scratch: PathBuf,
     /// What was made and is read from where it was staged. It stays there when it is settled: a task may be about to open it.
@@ -96,6 +99,7 @@ impl<'a> Worker<'a> {
         cache: Option<Cache>,
         collector: &'a Collector,
         cancel: &'a Cancel,
+        artifact_key: &'a PrivateKey,
     ) -> Self {
         Self {
             store,
@@ -106,6 +110,7 @@ impl<'a> Worker<'a> {
             cache,
             collector,
             cancel,
+            artifact_key,
             index,
             scratch: store.staging(),
             staged: Mutex::default(),
@@ -249,6 +254,14 @@ impl Runner for Worker<'_> {
         inputs: &[ObjectId],
     ) -> Result<Outputs, TaskError> {
         let id = &task.spec.id.0;
+        let keeper = RunCheckpoints::new(
+            self.store.files(),
+            self.store.staging(),
+            self.folder.path(RESUME).join(id),
+            self.artifact_key,
+            *action,
+        );
+        let keeper = keeper.map_err(infrastructure)?;
         let executor = Executor {
             plan: &self.folder.plan,
             threads: self.request.threads,
@@ -256,6 +269,7 @@ impl Runner for Worker<'_> {
             scratch: &self.scratch,
             cancel: self.cancel,
             contents: self,
+            keeper: &keeper,
         };
         let tools = task.spec.code.command().map(|spec| self.tools(&executor, spec)).transpose()?;
         // Of another attempt nothing is kept.

@@ -1,7 +1,7 @@
 //! Functions of each element that stand between layers.
 
 use bitproof_kernels::elementary::{unary_into, Unary};
-use bitproof_kernels::{binary_in_place, relu_grad_into, relu_into, Binary};
+use bitproof_kernels::{binary_in_place, relu_grad_into, relu_into, with_float_defaults, Binary};
 use ndarray::{ArrayView1, ArrayViewMut1};
 
 use super::super::{Gradients, Operation, Tape, TapeError, Values, Var};
@@ -18,15 +18,55 @@ impl Tape<'_> {
         Ok(self.record(shape, y, &[x], Relu(x)))
     }
 
-    /// The Gaussian error linear unit `x·Φ(x)`, element by element, with the kernel's order of operations.
+    /// The Gaussian error linear unit `x·Φ(x)`, element by element, with the kernel's order of operations. Backwards
+    /// `dx = gelu'(x) · dy`: the kernel's derivative, then one product.
     ///
     /// # Errors
     /// None for values of a tape.
     pub fn gelu(&mut self, x: Var) -> Result<Var, TapeError> {
+        self.smooth(x, Unary::Gelu, Unary::GeluGrad)
+    }
+
+    /// `x · sigmoid(x)`, element by element; order and way back are as in [`Tape::gelu`].
+    ///
+    /// # Errors
+    /// None for values of a tape.
+    pub fn silu(&mut self, x: Var) -> Result<Var, TapeError> {
+        self.smooth(x, Unary::Silu, Unary::SiluGrad)
+    }
+
+    /// `1 / (1 + exp(−x))`, element by element; order and way back are as in [`Tape::gelu`].
+    ///
+    /// # Errors
+    /// None for values of a tape.
+    pub fn sigmoid(&mut self, x: Var) -> Result<Var, TapeError> {
+        self.smooth(x, Unary::Sigmoid, Unary::SigmoidGrad)
+    }
+
+    /// The hyperbolic tangent, correctly rounded, element by element. Backwards `dx = (1 − y·y) · dy`, in f32.
+    ///
+    /// # Errors
+    /// None for values of a tape.
+    pub fn tanh(&mut self, x: Var) -> Result<Var, TapeError> {
+        let y = self.next();
+        self.unary(x, Unary::Tanh, Tanh { x, y })
+    }
+
+    fn smooth(&mut self, x: Var, function: Unary, derivative: Unary) -> Result<Var, TapeError> {
+        self.unary(x, function, Smooth { x, function, derivative })
+    }
+
+    /// Records a function of each element.
+    pub(super) fn unary(
+        &mut self,
+        x: Var,
+        function: Unary,
+        operation: impl Operation + 'static,
+    ) -> Result<Var, TapeError> {
         let shape = self.shape(x);
         let mut y = self.buffer(shape.elements());
-        unary_into(Unary::Gelu, ArrayView1::from(self.value(x)), ArrayViewMut1::from(&mut y))?;
-        Ok(self.record(shape, y, &[x], Gelu(x)))
+        unary_into(function, ArrayView1::from(self.value(x)), ArrayViewMut1::from(&mut y))?;
+        Ok(self.record(shape, y, &[x], operation))
     }
 }
 
@@ -49,25 +89,52 @@ impl Operation for Relu {
     }
 }
 
-struct Gelu(Var);
+/// A function whose derivative is a kernel.
+struct Smooth {
+    x: Var,
+    function: Unary,
+    derivative: Unary,
+}
 
-impl Operation for Gelu {
+impl Operation for Smooth {
     fn name(&self) -> &'static str {
-        "gelu"
+        self.function.name()
     }
-    /// `dx = gelu'(x) · dy`: the kernel's derivative, then one product.
     fn backward(
         self: Box<Self>,
         values: &Values<'_, '_>,
         dy: Vec<f32>,
         gradients: &mut Gradients<'_, '_>,
     ) -> Result<(), TapeError> {
-        let x = values.vector(self.0);
-        gradients.fill(self.0, x.len(), |dx| {
-            unary_into(Unary::GeluGrad, x, ArrayViewMut1::from(&mut *dx))?;
+        let x = values.vector(self.x);
+        gradients.fill(self.x, x.len(), |dx| {
+            unary_into(self.derivative, x, ArrayViewMut1::from(&mut *dx))?;
             Ok(binary_in_place(Binary::Mul, ArrayViewMut1::from(dx), ArrayView1::from(&dy))?)
         })?;
         gradients.give_back(dy);
+        Ok(())
+    }
+}
+
+struct Tanh {
+    x: Var,
+    y: Var,
+}
+
+impl Operation for Tanh {
+    fn name(&self) -> &'static str {
+        "tanh"
+    }
+    fn backward(
+        self: Box<Self>,
+        values: &Values<'_, '_>,
+        mut dy: Vec<f32>,
+        gradients: &mut Gradients<'_, '_>,
+    ) -> Result<(), TapeError> {
+        with_float_defaults(|| {
+            dy.iter_mut().zip(values.get(self.y)).for_each(|(d, y)| *d *= 1.0 - y * y);
+        });
+        gradients.add(self.x, dy);
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ impl Tape<'_> {
     /// [`TapeError::Shape`] when `qkv` has other than three axes, or its last one is not three times a multiple of `heads`.
     pub fn causal_attention(&mut self, qkv: Var, heads: usize) -> Result<Var, TapeError> {
         let shape = self.shape(qkv);
-        let fits = shape.len() == 3 && heads > 0 && shape[2] > 0 && shape[2] % (3 * heads) == 0;
+        let fits = shape.len() == 3 && heads > 0 && shape[2] > 0 && shape[2].is_multiple_of(3 * heads);
         if !fits {
             let expected = "queries, keys and values of (sequences, tokens, 3 · heads · width)";
             return Err(TapeError::Shape { operation: "causal_attention", expected, got: shape.to_vec() });

@@ -1,7 +1,7 @@
 //! Losses, one for each row: their sum is what is differentiated.
 
 use bitproof_kernels::elementary::{exp, log, sigmoid};
-use bitproof_kernels::softmax_cross_entropy_into;
+use bitproof_kernels::{softmax_cross_entropy_into, with_float_defaults};
 
 use super::super::{Gradients, Operation, Shape, Tape, TapeError, Values, Var};
 
@@ -61,9 +61,7 @@ impl Tape<'_> {
         }
         let (mut losses, mut slope) = (self.buffer(elements), self.buffer(elements));
         let each = losses.iter_mut().zip(&mut slope).zip(self.value(outputs).iter().zip(targets));
-        for ((loss, slope), (&y, &t)) in each {
-            (*loss, *slope) = of(y, t);
-        }
+        with_float_defaults(|| each.for_each(|((loss, slope), (&y, &t))| (*loss, *slope) = of(y, t)));
         self.record_losses(name, outputs, losses, slope)
     }
 
@@ -102,9 +100,11 @@ impl Operation for Loss {
         let columns = (slope.len() / dy.len().max(1)).max(1);
         gradients.fill(self.of, slope.len(), |d| {
             let rows = d.chunks_exact_mut(columns).zip(slope.chunks_exact(columns)).zip(&dy);
-            for ((d, slope), &dy) in rows {
-                d.iter_mut().zip(slope).for_each(|(d, &s)| *d = s * dy);
-            }
+            with_float_defaults(|| {
+                for ((d, slope), &dy) in rows {
+                    d.iter_mut().zip(slope).for_each(|(d, &s)| *d = s * dy);
+                }
+            });
             Ok(())
         })?;
         gradients.give_back(dy);

@@ -1,9 +1,9 @@
 //! Layer normalisation.
 
-use bitproof_kernels::{layer_norm_grad_into, layer_norm_into, RowMoments};
+use bitproof_kernels::{layer_norm_grad_into, layer_norm_into};
 use ndarray::ArrayViewMut1;
 
-use super::super::{Gradients, Operation, Tape, TapeError, Values, Var};
+use super::super::{Elements, Gradients, Operation, Shape, Tape, TapeError, Values, Var};
 
 impl Tape<'_> {
     /// Layer normalisation over the last axis (Ba, Kiros, Hinton, 2016): `x` is (…, C), `gamma` and `beta` are (C). Computed in f64, as
@@ -14,10 +14,11 @@ impl Tape<'_> {
     pub fn layer_norm(&mut self, x: Var, gamma: Var, beta: Var, eps: f32) -> Result<Var, TapeError> {
         let shape = self.shape(x);
         let mut y = self.buffer(shape.elements());
-        let mut moments = vec![RowMoments::default(); shape.rows()];
+        let mut moments = self.buffers.take(shape.rows());
         let values = self.values();
         let (g, b) = (values.vector(gamma), values.vector(beta));
         layer_norm_into(values.matrix(x), g, b, eps, shape.as_matrix_mut(&mut y), &mut moments)?;
+        let moments = self.keep(Shape::new(&[shape.rows()])?, Elements::Moments(moments));
         Ok(self.record(shape, y, &[x, gamma, beta], LayerNorm { x, gamma, beta, moments }))
     }
 }
@@ -26,7 +27,7 @@ struct LayerNorm {
     x: Var,
     gamma: Var,
     beta: Var,
-    moments: Vec<RowMoments>,
+    moments: Var,
 }
 
 impl Operation for LayerNorm {
@@ -46,7 +47,7 @@ impl Operation for LayerNorm {
         layer_norm_grad_into(
             values.matrix(self.x),
             values.vector(self.gamma),
-            &self.moments,
+            values.moments(self.moments),
             shape.as_matrix(&dy),
             shape.as_matrix_mut(&mut dx),
             ArrayViewMut1::from(&mut dgamma),

@@ -1,9 +1,11 @@
 //! Pooling of images.
 
-use bitproof_kernels::{max_pool2d_grad_into, max_pool2d_into, Pool2d};
-use ndarray::{Array4, ArrayView4};
+use bitproof_kernels::{
+    avg_pool2d_grad_into, avg_pool2d_into, max_pool2d_grad_into, max_pool2d_into, AverageOver, Pool2d,
+};
+use ndarray::{ArrayView4, ArrayViewMut4};
 
-use super::super::{Gradients, Operation, Shape, Tape, TapeError, Values, Var};
+use super::super::{Elements, Gradients, Operation, Shape, Tape, TapeError, Values, Var};
 use super::conv::{images, view, view_mut};
 
 impl Tape<'_> {
@@ -16,9 +18,25 @@ impl Tape<'_> {
         let output = places(image, &pool);
         let shape = Shape::new(&output)?;
         let mut y = self.buffer(shape.elements());
-        let mut indices = Array4::zeros(output);
-        max_pool2d_into(view(image, self.value(x)), &pool, view_mut(output, &mut y), indices.view_mut())?;
-        Ok(self.record(shape, y, &[x], MaxPool { x, indices }))
+        let mut indices = self.buffers.take(shape.elements());
+        let places = ArrayViewMut4::from_shape(output, &mut indices).expect("an index for each element");
+        max_pool2d_into(view(image, self.value(x)), &pool, view_mut(output, &mut y), places)?;
+        let indices = self.keep(shape, Elements::Indices(indices));
+        Ok(self.record(shape, y, &[x], MaxPool { x, indices, output }))
+    }
+
+    /// The average under each window: `x` is (N, C, H, W). One chain of additions and one quotient, as [`avg_pool2d_into`] says; backwards
+    /// each element adds its windows' `dy / count` in row-major order.
+    ///
+    /// # Errors
+    /// [`TapeError`] when the window does not fit into the image.
+    pub fn avg_pool2d(&mut self, x: Var, pool: Pool2d, over: AverageOver) -> Result<Var, TapeError> {
+        let image = images("avg_pool2d", self.shape(x))?;
+        let output = places(image, &pool);
+        let shape = Shape::new(&output)?;
+        let mut y = self.buffer(shape.elements());
+        avg_pool2d_into(view(image, self.value(x)), &pool, over, view_mut(output, &mut y))?;
+        Ok(self.record(shape, y, &[x], AveragePool { x, pool, over, output }))
     }
 }
 
@@ -33,7 +51,8 @@ pub(super) fn places(image: [usize; 4], pool: &Pool2d) -> [usize; 4] {
 
 struct MaxPool {
     x: Var,
-    indices: Array4<u32>,
+    indices: Var,
+    output: [usize; 4],
 }
 
 impl Operation for MaxPool {
@@ -47,10 +66,37 @@ impl Operation for MaxPool {
         gradients: &mut Gradients<'_, '_>,
     ) -> Result<(), TapeError> {
         let image = images("max_pool2d", values.shape(self.x))?;
-        let g =
-            ArrayView4::from_shape(self.indices.raw_dim(), &dy).expect("a gradient has its value's shape");
+        let indices = ArrayView4::from_shape(self.output, values.indices(self.indices));
+        let indices = indices.expect("an index for each element");
         gradients.fill(self.x, image.iter().product(), |dx| {
-            Ok(max_pool2d_grad_into(g, self.indices.view(), view_mut(image, dx))?)
+            Ok(max_pool2d_grad_into(view(self.output, &dy), indices, view_mut(image, dx))?)
+        })?;
+        gradients.give_back(dy);
+        Ok(())
+    }
+}
+
+struct AveragePool {
+    x: Var,
+    pool: Pool2d,
+    over: AverageOver,
+    output: [usize; 4],
+}
+
+impl Operation for AveragePool {
+    fn name(&self) -> &'static str {
+        "avg_pool2d"
+    }
+    fn backward(
+        self: Box<Self>,
+        values: &Values<'_, '_>,
+        dy: Vec<f32>,
+        gradients: &mut Gradients<'_, '_>,
+    ) -> Result<(), TapeError> {
+        let AveragePool { x, pool, over, output } = *self;
+        let image = images("avg_pool2d", values.shape(x))?;
+        gradients.fill(x, image.iter().product(), |dx| {
+            Ok(avg_pool2d_grad_into(view(output, &dy), &pool, over, view_mut(image, dx))?)
         })?;
         gradients.give_back(dy);
         Ok(())

@@ -23,9 +23,6 @@ const KEPT_DATA_BYTES: u64 = 64 << 20;
 /// The most bytes of a command's code.
 const MAX_CODE_BYTES: u64 = 256 << 20;
 
-/// Reads a dataset as the stages will.
-pub(super) type CheckDataset = dyn Fn(&Pipeline, &str, &Path, &[u8]) -> Result<(), WorkflowError>;
-
 pub(super) struct Sources<'a> {
     folder: &'a Path,
     pipeline: &'a Pipeline,
@@ -61,8 +58,8 @@ impl<'a> Sources<'a> {
         (self.files, self.kept.into_iter().collect())
     }
 
-    /// Every data input, hashed and held against its pin. What built-in stages read is given to `check`.
-    pub(super) fn data(&mut self, check: &CheckDataset) -> Result<Vec<DataInput>, WorkflowError> {
+    /// Every data input, hashed and held against its pin.
+    pub(super) fn data(&mut self) -> Result<Vec<DataInput>, WorkflowError> {
         let pipeline = self.pipeline;
         let mut inputs = Vec::new();
         for (name, input) in &pipeline.data {
@@ -89,7 +86,7 @@ impl<'a> Sources<'a> {
                 .iter()
                 .filter(native)
                 .find(|s| s.inputs.contains(&InputRef::Data(name.clone())));
-            let (digest, bytes) = match reader {
+            match reader {
                 Some(stage) if meta.is_dir() => {
                     let reason = format!("stage {:?}: data:{name} is a folder", stage.name);
                     let place = self.place(&stage.place);
@@ -100,15 +97,11 @@ impl<'a> Sources<'a> {
                     let text = format!("it is larger than {MAX_DATASET_BYTES} bytes");
                     return Err(unreadable(io::Error::other(text)));
                 }
-                Some(_) => {
-                    let bytes = fs::read(&path).map_err(unreadable)?;
-                    check(pipeline, name, &path, &bytes)?;
-                    (ObjectId::of_bytes(&bytes), bytes.len() as u64)
-                }
-                None if meta.is_dir() => {
-                    self.hashed.digest_folder(&path).map_err(|e| unreadable(io::Error::other(e)))?
-                }
-                None => self.hashed.digest_file(&path).map_err(|e| unreadable(e.source))?,
+                _ => (),
+            }
+            let (digest, bytes) = match meta.is_dir() {
+                true => self.hashed.digest_folder(&path).map_err(|e| unreadable(io::Error::other(e)))?,
+                false => self.hashed.digest_file(&path).map_err(|e| unreadable(e.source))?,
             };
             if let Some((expected, place)) = &input.blake3 {
                 if *expected != digest.to_string() {
@@ -123,6 +116,11 @@ impl<'a> Sources<'a> {
             self.files.insert(digest, path);
         }
         Ok(inputs)
+    }
+
+    /// Where the content of data, code and locks lies, as far as they were asked for.
+    pub(super) fn files(&self) -> &DataFiles {
+        &self.files
     }
 
     /// Where each tool lies.
