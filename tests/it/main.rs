@@ -8,6 +8,7 @@ mod forgery;
 mod formats;
 mod gc;
 mod governance;
+mod models;
 mod oracles;
 mod replay;
 mod statements;
