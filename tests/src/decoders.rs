@@ -8,6 +8,7 @@ mod datasets;
 mod integrity;
 pub(crate) use integrity::{disk, written};
 mod replay;
+mod training;
 mod workflow;
 
 /// A decoder under test.
@@ -53,6 +54,9 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "dataset_part", takes: datasets::dataset_part },
     Decoder { name: "safetensors", takes: workflow::safetensors },
     Decoder { name: "model", takes: workflow::model },
+    Decoder { name: "steps", takes: training::steps },
+    Decoder { name: "checkpoint_state", takes: training::checkpoint_state },
+    Decoder { name: "checkpoints", takes: training::checkpoints },
     Decoder { name: "csv", takes: datasets::csv },
     Decoder { name: "idx", takes: datasets::idx },
     Decoder { name: "npy", takes: datasets::npy },
