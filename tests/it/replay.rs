@@ -109,7 +109,7 @@ fn another_learning_rate_in_a_consistently_remade_plan_diverges_at_the_model() {
     let [only] = report.divergences.as_slice() else {
         panic!("later stages are judged on recorded inputs: {report:?}")
     };
-    assert_eq!((only.task.as_str(), only.output.as_deref()), ("train", Some("metrics")));
+    assert_eq!((only.task.as_str(), only.output.as_deref()), ("train", Some("checkpoints")));
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn a_manifest_is_replayed_without_its_store_and_a_forged_one_is_told() {
 
     let other = |entries: &mut Vec<Entry>| {
         let Outcome::Done { outputs } = &mut entries[1].outcome else { panic!("{entries:?}") };
-        outputs[0].1 = ObjectId::of_bytes(b"other");
+        outputs.iter_mut().find(|(name, _)| name == "model").unwrap().1 = ObjectId::of_bytes(b"other");
     };
     let refused = replay_told(other, |_| ());
     assert!(
