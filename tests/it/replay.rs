@@ -20,6 +20,7 @@ use bitproof_training::evidence::{Evidence, Host};
 use bitproof_training::governance::Governance;
 use bitproof_training::manifest::Manifest;
 use bitproof_training::run_folder::{RunFolder, LEDGER};
+use bitproof_training::step_roots::step_roots;
 use bitproof_training::workflow::{seal, Judgements};
 
 fn replay_run(project: &Project, run: &str) -> ReplayReport {
@@ -65,7 +66,7 @@ fn forge(project: &Project, change: impl Fn(&mut PlanSpec)) -> String {
 }
 
 /// Writes and signs everything as a run of these entries would.
-fn seal_forged(project: &Project, folder: &RunFolder, entries: Vec<Entry>) {
+pub(crate) fn seal_forged(project: &Project, folder: &RunFolder, entries: Vec<Entry>) {
     let recorder = project.recorder();
     let (mut ledger, _) = Ledger::open(&Files::on_disk(), &folder.path(LEDGER), &folder.plan).unwrap();
     ledger.append(&entries).unwrap();
@@ -210,7 +211,8 @@ fn replay_told(
     let folder = RunFolder::open(&project.store(), &report.run).unwrap();
     let mut entries = folder.ledger().unwrap().entries;
     change(&mut entries);
-    let manifest = Manifest::new(&folder.plan, &entries, &MetricSet::default());
+    let roots = step_roots(&project.store().objects(), &folder.plan, &entries).unwrap();
+    let manifest = Manifest::new(&folder.plan, &entries, &MetricSet::default(), &roots);
     let path = project.path().join("told.json");
     std::fs::write(&path, manifest.encode()).unwrap();
     let mut request = project.replay_request(&report.run);

@@ -126,6 +126,17 @@ impl Boundaries {
         step == self.steps || (self.checkpoint_every > 0 && step.is_multiple_of(self.checkpoint_every))
     }
 
+    /// The last step of each segment, ascending.
+    pub fn ends(self) -> impl Iterator<Item = u64> {
+        let next = move |after: u64| {
+            let multiple = |every: u64| (after / every + 1).saturating_mul(every);
+            let checkpoint =
+                if self.checkpoint_every == 0 { self.steps } else { multiple(self.checkpoint_every) };
+            (after < self.steps).then(|| multiple(self.leaf_every.max(1)).min(checkpoint).min(self.steps))
+        };
+        std::iter::successors(next(0), move |&end| next(end))
+    }
+
     /// How many segments there are.
     pub fn segments(&self) -> u64 {
         let (a, b) = (self.leaf_every.max(1), self.checkpoint_every);
@@ -311,6 +322,7 @@ mod tests {
             let at = Boundaries { steps, leaf_every, checkpoint_every };
             let counted = (1..=steps).filter(|&step| at.ends_with(step)).count() as u64;
             assert_eq!(at.segments(), counted, "{at:?}");
+            assert!(at.ends().eq((1..=steps).filter(|&step| at.ends_with(step))), "{at:?}");
             assert!(at.checkpoint_at(steps) && (1..=steps).all(|s| !at.checkpoint_at(s) || at.ends_with(s)));
         }
     }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use bitproof_scheduler::{Cancel, Code, TaskId, TaskSpec};
 use bitproof_training::data::{Examples, Part, Targets, Text};
-use bitproof_training::pipeline::{self, Params};
 use bitproof_training::keeper::KeepsNothing;
+use bitproof_training::pipeline::{self, Params};
 use bitproof_training::stages::{self, StageContext};
 use bitproof_training::workflow::{self, FailureKind, RunRequest, WorkflowError};
 use flate2::write::GzEncoder;
