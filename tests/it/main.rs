@@ -4,6 +4,7 @@
 mod accuracy;
 mod attestation;
 mod crash;
+mod forge;
 mod forgery;
 mod formats;
 mod gc;
@@ -11,5 +12,6 @@ mod governance;
 mod oracles;
 mod replay;
 mod statements;
+mod steps;
 mod tamper;
 mod vectors;

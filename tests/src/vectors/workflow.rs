@@ -21,6 +21,7 @@ use bitproof_training::governance::{
 use bitproof_training::manifest::Manifest;
 use bitproof_training::models::{self, DataShape, ModelSpec};
 use bitproof_training::safetensors::{self as tensors, Metadata, Tensor, Tensors};
+use bitproof_training::step_roots::StepRoots;
 
 use super::{Book, Chapter};
 use crate::decoders::written;
