@@ -109,7 +109,7 @@ fn another_learning_rate_in_a_consistently_remade_plan_diverges_at_the_model() {
     let [only] = report.divergences.as_slice() else {
         panic!("later stages are judged on recorded inputs: {report:?}")
     };
-    assert_eq!((only.task.as_str(), only.output.as_deref()), ("train", Some("metrics")));
+    assert_eq!((only.task.as_str(), only.output.as_deref()), ("train", Some("checkpoints")));
 }
 
 #[test]
@@ -117,12 +117,12 @@ fn another_version_of_a_stage_is_told_by_its_task() {
     let project = Project::new();
     let run = forge(&project, |spec| {
         let evaluate = spec.tasks.iter_mut().find(|t| t.id.0 == "evaluate").unwrap();
-        evaluate.code = Code::Native(Native { kind: "evaluate".to_owned(), version: 2 });
+        evaluate.code = Code::Native(Native { kind: "evaluate".to_owned(), version: 1 });
     });
     let report = replay_run(&project, &run);
     assert_eq!(report.outcome, ReplayOutcome::Diverged);
     let expected =
-        Difference::Code { recorded: "evaluate v2".to_owned(), replayed: "evaluate v1".to_owned() };
+        Difference::Code { recorded: "evaluate v1".to_owned(), replayed: "evaluate v2".to_owned() };
     assert_eq!(
         (report.divergences[0].task.as_str(), &report.divergences[0].difference),
         ("evaluate", &expected)
@@ -156,15 +156,15 @@ fn a_forged_output_is_told_by_tensor_index_and_bits() {
     let weight = &mut tensors.get_mut("0.weight").unwrap().data[3];
     *weight = f32::from_bits(weight.to_bits() ^ 1);
     let forged = store.objects().put(&encode(&tensors)).unwrap();
-    // The package's model is the same object; its entry keeps the honest one, so it diverges too.
+    // That of the training is held against its checkpoints already by verification.
     let run = forge_outputs(&project, &folder, |entry| {
-        if let (true, Outcome::Done { outputs }) = (entry.task.0 == "train", &mut entry.outcome) {
+        if let (true, Outcome::Done { outputs }) = (entry.task.0 == "package", &mut entry.outcome) {
             outputs.iter_mut().find(|(name, _)| name == "model").unwrap().1 = forged;
         }
     });
     let report = replay_run(&project, &run);
     let first = &report.divergences[0];
-    assert_eq!((first.task.as_str(), first.output.as_deref()), ("train", Some("model")));
+    assert_eq!((first.task.as_str(), first.output.as_deref()), ("package", Some("model")));
     let Difference::Value { place, recorded: Some(recorded), replayed: Some(replayed), .. } =
         &first.difference
     else {
@@ -230,7 +230,7 @@ fn a_manifest_is_replayed_without_its_store_and_a_forged_one_is_told() {
 
     let other = |entries: &mut Vec<Entry>| {
         let Outcome::Done { outputs } = &mut entries[1].outcome else { panic!("{entries:?}") };
-        outputs[0].1 = ObjectId::of_bytes(b"other");
+        outputs.iter_mut().find(|(name, _)| name == "model").unwrap().1 = ObjectId::of_bytes(b"other");
     };
     let refused = replay_told(other, |_| ());
     assert!(
