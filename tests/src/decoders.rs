@@ -8,6 +8,7 @@ mod datasets;
 mod integrity;
 pub(crate) use integrity::{disk, written};
 mod replay;
+mod trainings;
 mod workflow;
 
 /// A decoder under test.
@@ -58,6 +59,9 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "npy", takes: datasets::npy },
     Decoder { name: "tensors", takes: datasets::tensors },
     Decoder { name: "text", takes: datasets::text },
+    Decoder { name: "steps", takes: trainings::steps },
+    Decoder { name: "checkpoint_state", takes: trainings::checkpoint_state },
+    Decoder { name: "checkpoints", takes: trainings::checkpoints },
     Decoder { name: "pipeline", takes: workflow::pipeline },
     Decoder { name: "gate_policy", takes: workflow::gate_policy },
     Decoder { name: "rules", takes: workflow::rules },

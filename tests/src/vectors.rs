@@ -6,6 +6,7 @@
 mod datasets;
 mod integrity;
 mod replay;
+mod trainings;
 mod workflow;
 
 use std::path::{Path, PathBuf};
@@ -124,8 +125,12 @@ impl Book<'_> {
 /// Every vector.
 pub fn vectors() -> Vec<Vector> {
     let mut all = Vec::new();
-    for &(decoder, fill) in
-        integrity::BOOKS.iter().chain(workflow::BOOKS).chain(datasets::BOOKS).chain(replay::BOOKS)
+    for &(decoder, fill) in integrity::BOOKS
+        .iter()
+        .chain(workflow::BOOKS)
+        .chain(datasets::BOOKS)
+        .chain(replay::BOOKS)
+        .chain(trainings::BOOKS)
     {
         fill(&mut Book { decoder, all: &mut all });
     }
