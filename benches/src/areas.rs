@@ -5,6 +5,7 @@ mod chain;
 mod kernels;
 mod ledger;
 mod scheduler;
+mod training;
 
 use std::num::NonZeroUsize;
 
@@ -38,6 +39,7 @@ pub fn areas() -> Vec<Area> {
         Area { name: "audit", run: audit::run },
         Area { name: "ledger", run: ledger::run },
         Area { name: "scheduler", run: scheduler::run },
+        Area { name: "training", run: training::run },
     ]
 }
 

@@ -198,6 +198,39 @@ class Torch:
         optimizer = self.torch.optim.AdamW([parameter], lr=1e-3, fused=True)
         return optimizer.step
 
+    def steps(self, count, model, optimizer, inputs, labels):
+        """As many whole steps: forward, backward, update."""
+        torch = self.torch
+        for parameter in model.parameters():
+            parameter.requires_grad_()
+
+        def work():
+            with torch.enable_grad():
+                for _ in range(count):
+                    optimizer.zero_grad(set_to_none=True)
+                    logits = model(inputs)
+                    loss = self.functions.cross_entropy(logits.flatten(0, -2), labels)
+                    loss.backward()
+                    optimizer.step()
+
+        return work
+
+    def train_mlp(self, count, batch, *widths):
+        nn = self.torch.nn
+        layers = [nn.Linear(a, b) for a, b in zip(widths, widths[1:])]
+        model = nn.Sequential(*[m for layer in layers for m in (layer, nn.ReLU())][:-1])
+        optimizer = self.torch.optim.SGD(model.parameters(), lr=0.01)
+        labels = self.torch.randint(widths[-1], (batch,))
+        return self.steps(count, model, optimizer, self.fill(batch, widths[0]), labels)
+
+    def train_gpt(self, count, batch, window, vocabulary, layers, heads, width):
+        import gpt
+
+        model = gpt.Gpt(vocabulary, window, layers, heads, width)
+        optimizer = self.torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
+        tokens = self.torch.randint(vocabulary, (batch, window + 1))
+        return self.steps(count, model, optimizer, tokens[:, :-1], tokens[:, 1:].flatten())
+
 
 def number(word):
     for kind in (int, float):

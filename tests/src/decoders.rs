@@ -8,7 +8,7 @@ mod datasets;
 mod integrity;
 pub(crate) use integrity::{disk, written};
 mod replay;
-mod trainings;
+mod training;
 mod workflow;
 
 /// A decoder under test.
@@ -54,14 +54,14 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "dataset_part", takes: datasets::dataset_part },
     Decoder { name: "safetensors", takes: workflow::safetensors },
     Decoder { name: "model", takes: workflow::model },
+    Decoder { name: "steps", takes: training::steps },
+    Decoder { name: "checkpoint_state", takes: training::checkpoint_state },
+    Decoder { name: "checkpoints", takes: training::checkpoints },
     Decoder { name: "csv", takes: datasets::csv },
     Decoder { name: "idx", takes: datasets::idx },
     Decoder { name: "npy", takes: datasets::npy },
     Decoder { name: "tensors", takes: datasets::tensors },
     Decoder { name: "text", takes: datasets::text },
-    Decoder { name: "steps", takes: trainings::steps },
-    Decoder { name: "checkpoint_state", takes: trainings::checkpoint_state },
-    Decoder { name: "checkpoints", takes: trainings::checkpoints },
     Decoder { name: "pipeline", takes: workflow::pipeline },
     Decoder { name: "gate_policy", takes: workflow::gate_policy },
     Decoder { name: "rules", takes: workflow::rules },

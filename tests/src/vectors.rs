@@ -6,7 +6,7 @@
 mod datasets;
 mod integrity;
 mod replay;
-mod trainings;
+mod training;
 mod workflow;
 
 use std::path::{Path, PathBuf};
@@ -128,9 +128,9 @@ pub fn vectors() -> Vec<Vector> {
     for &(decoder, fill) in integrity::BOOKS
         .iter()
         .chain(workflow::BOOKS)
+        .chain(training::BOOKS)
         .chain(datasets::BOOKS)
         .chain(replay::BOOKS)
-        .chain(trainings::BOOKS)
     {
         fill(&mut Book { decoder, all: &mut all });
     }

@@ -45,7 +45,8 @@ pub(crate) fn control_table(entries: &[Entry], lanes: &[String], paint: Paint) -
             format!("lane {}, tick {}", lanes[entry.lane as usize], entry.tick),
             entry.reason.clone(),
         ]);
-        rows.extend(hint(entry).map(|hint| vec![String::new(), format!("hint: {hint}")]));
+        let under = |hint| [vec![String::new(); 4], vec![format!("hint: {hint}")]].concat();
+        rows.extend(hint(entry).map(under));
     }
     table(&rows)
 }

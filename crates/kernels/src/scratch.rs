@@ -114,8 +114,35 @@ pub(crate) fn row_major<'a, T: Scratch, D: Dimension>(
     }
     let (mut kept, length) = (Kept::take(), view.len());
     kept.reserve(kernel, length)?;
-    kept.sized(length).iter_mut().zip(view).for_each(|(to, from)| *to = *from);
+    copy_from(view, kept.sized(length));
     Ok(RowMajor::Copied { kept, length })
+}
+
+/// Whether the elements of each row lie next to each other, so that rows can be copied whole.
+fn has_whole_rows<D: Dimension>(shape: &D, strides: &[isize]) -> bool {
+    strides.last() == Some(&1) && shape.ndim() > 1
+}
+
+fn copy_from<T: Scratch, D: Dimension>(view: &ArrayView<'_, T, D>, to: &mut [T]) {
+    if has_whole_rows(&view.raw_dim(), view.strides()) {
+        let columns = view.shape()[view.ndim() - 1].max(1);
+        for (to, from) in to.chunks_exact_mut(columns).zip(view.rows()) {
+            to.copy_from_slice(from.to_slice().expect("a row whose stride is 1 lies in one piece"));
+        }
+        return;
+    }
+    to.iter_mut().zip(view).for_each(|(to, from)| *to = *from);
+}
+
+fn copy_to<T: Scratch, D: Dimension>(from: &[T], view: &mut ArrayViewMut<'_, T, D>) {
+    if has_whole_rows(&view.raw_dim(), view.strides()) {
+        let columns = view.shape()[view.ndim() - 1].max(1);
+        for (mut to, from) in view.rows_mut().into_iter().zip(from.chunks_exact(columns)) {
+            to.as_slice_mut().expect("a row whose stride is 1 lies in one piece").copy_from_slice(from);
+        }
+        return;
+    }
+    view.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
 }
 
 /// Calls `f` with the place for all elements in row-major order, which it has to fill without reading it first, and puts them
@@ -156,10 +183,10 @@ fn through_row_major<T: Scratch, D: Dimension>(
     kept.reserve(kernel, view.len())?;
     let copy = kept.sized(view.len());
     if read {
-        copy.iter_mut().zip(&view).for_each(|(to, from)| *to = *from);
+        copy_from(&view.view(), copy);
     }
     f(copy)?;
-    view.iter_mut().zip(copy).for_each(|(to, from)| *to = *from);
+    copy_to(copy, &mut view);
     Ok(())
 }
 
@@ -200,7 +227,7 @@ scratch!(f32, f64, u32, usize);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::{array, Array1, ArrayView2};
+    use ndarray::{array, Array1, Array3, ArrayView2};
 
     #[test]
     fn copies_are_in_row_major_order_and_go_back() {
@@ -214,6 +241,27 @@ mod tests {
         };
         update_row_major("test", y.view_mut().reversed_axes(), add).unwrap();
         assert_eq!(y, array![[1.0, 32.0], [13.0, 44.0], [25.0, 56.0]]);
+    }
+
+    #[test]
+    fn rows_that_lie_in_one_piece_are_copied_whole() {
+        let x = Array3::from_shape_fn((3, 2, 4), |(i, j, k)| (100 * i + 10 * j + k) as f32);
+        let swapped = x.view().permuted_axes([1, 0, 2]);
+        let expected: Vec<f32> = swapped.iter().copied().collect();
+        assert_eq!(*row_major("test", &swapped).unwrap(), *expected);
+        let mut y = Array3::<f32>::zeros((3, 2, 4));
+        let fill = |values: &mut [f32]| {
+            values.copy_from_slice(&expected);
+            Ok(())
+        };
+        fill_row_major("test", y.view_mut().permuted_axes([1, 0, 2]), fill).unwrap();
+        assert_eq!(y, x);
+        let mut backwards = x.view();
+        backwards.invert_axis(ndarray::Axis(1));
+        let expected: Vec<f32> = backwards.iter().copied().collect();
+        assert_eq!(*row_major("test", &backwards).unwrap(), *expected);
+        let empty = Array3::<f32>::zeros((2, 3, 0));
+        assert!(row_major("test", &empty.view().permuted_axes([1, 0, 2])).unwrap().is_empty());
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bitproof_kernels::{adamw_step, sgd_step, AdamW, BiasCorrection, KernelError, Sgd};
+use bitproof_kernels::{adamw_step, axpy_in_place, sgd_step, AdamW, BiasCorrection, KernelError, Sgd};
+
+use ndarray::{ArrayView1, ArrayViewMut1};
 
 use crate::params::{ParamLayout, ParamSet, ParamSetError};
 use crate::safetensors::Tensors;
@@ -13,7 +15,8 @@ use crate::safetensors::Tensors;
 pub enum OptimizerKind {
     /// AdamW; the order of operations is that of [`adamw_step`].
     AdamW(AdamW),
-    /// Stochastic gradient descent with momentum; the order of operations is that of [`sgd_step`].
+    /// Stochastic gradient descent. Without momentum and weight decay it remembers nothing, and a step is `p' = fma(−α, g, p)`; else the
+    /// order of operations is that of [`sgd_step`].
     Sgd(Sgd),
 }
 
@@ -31,6 +34,7 @@ impl OptimizerKind {
     pub fn moments(&self) -> &'static [&'static str] {
         match self {
             Self::AdamW(_) => &["first_moment", "second_moment"],
+            Self::Sgd(Sgd { momentum: 0.0, weight_decay: 0.0, .. }) => &[],
             Self::Sgd(_) => &["velocity"],
         }
     }
@@ -65,6 +69,9 @@ impl Optimizer {
                 self.correction.advance(&config);
                 let (first, second) = (first.values_mut(), second.values_mut());
                 adamw_step(&config, &self.correction, params, gradient, first, second)
+            }
+            (OptimizerKind::Sgd(_), []) => {
+                axpy_in_place(-learning_rate, ArrayView1::from(gradient), ArrayViewMut1::from(params))
             }
             (OptimizerKind::Sgd(config), [velocity]) => {
                 let config = Sgd { learning_rate, ..*config };
@@ -118,6 +125,21 @@ mod tests {
     fn kinds() -> [OptimizerKind; 2] {
         let sgd = Sgd { learning_rate: 0.0, momentum: 0.9, weight_decay: 0.01 };
         [OptimizerKind::AdamW(AdamW::default()), OptimizerKind::Sgd(sgd)]
+    }
+
+    #[test]
+    fn plain_descent_remembers_nothing() {
+        let kind = OptimizerKind::Sgd(Sgd { learning_rate: 0.0, momentum: 0.0, weight_decay: 0.0 });
+        let layout = ParamLayout::new([("w", vec![2])]).unwrap();
+        let (mut params, mut gradient) = (ParamSet::zeros(&layout), ParamSet::zeros(&layout));
+        params.values_mut().copy_from_slice(&[1.0, -3.0]);
+        gradient.values_mut().copy_from_slice(&[0.1, 7.0]);
+        let mut optimizer = Optimizer::new(kind, &layout);
+        optimizer.step(0.3, &mut params, &gradient).unwrap();
+        let fused = |p: f32, g: f32| (f64::from(p) - f64::from(0.3_f32) * f64::from(g)) as f32;
+        assert_eq!(params.values(), [fused(1.0, 0.1), fused(-3.0, 7.0)]);
+        assert!(optimizer.to_tensors().is_empty() && optimizer.moments().is_empty());
+        assert!(Optimizer::from_tensors(kind, &layout, 1, Tensors::new()).is_ok());
     }
 
     #[test]

@@ -58,7 +58,7 @@ mod tests {
         assert_eq!([1, 2, 3, 4].map(at), [0.125, 0.25, 0.375, 0.5]);
         // cos 0.25π, 0.5π and π to more digits than f32 holds.
         let expected = |c: f64| (0.5 * (0.1 + 0.9 * (0.5 + 0.5 * c))) as f32;
-        for (step, c) in [(6, 0.707_106_781_186_547_6), (8, 0.0), (12, -1.0)] {
+        for (step, c) in [(6, std::f64::consts::FRAC_1_SQRT_2), (8, 0.0), (12, -1.0)] {
             assert!((at(step) - expected(c)).abs() < 1e-7, "step {step}");
         }
         let constant = Schedule { warmup_steps: 0, decay: Decay::Constant };

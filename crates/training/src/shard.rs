@@ -163,7 +163,7 @@ impl Tree<'_> {
                 }
             };
             // The sum is worked out while others go on.
-            sum = match if at % 2 == 0 { (sum, neighbour) } else { (neighbour, sum) } {
+            sum = match if at.is_multiple_of(2) { (sum, neighbour) } else { (neighbour, sum) } {
                 (Some(left), Some(right)) => Some(self.sum(left, right)),
                 (one, None) | (None, one) => one,
             };

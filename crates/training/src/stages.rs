@@ -20,7 +20,7 @@ mod generate;
 mod package;
 mod train;
 
-pub use dataset::{divide, Divided};
+pub use dataset::{divide, Divided, DividedRows};
 pub use generate::TextError;
 pub use train::{with_intervals, Training, CHECKPOINTS, STEPS};
 

@@ -139,10 +139,11 @@ impl Boundaries {
 
     /// How many segments there are.
     pub fn segments(&self) -> u64 {
-        let (a, b) = (self.leaf_every.max(1), self.checkpoint_every);
-        let (steps, last) = (self.steps, self.steps.saturating_sub(1));
-        let both = if b == 0 { 0 } else { last / b - last / lcm(a, b) };
-        u64::from(steps > 0) + last / a + both
+        let a = self.leaf_every.max(1);
+        let last = self.steps.saturating_sub(1);
+        let only_checkpoints =
+            last.checked_div(self.checkpoint_every).map_or(0, |n| n - last / lcm(a, self.checkpoint_every));
+        u64::from(self.steps > 0) + last / a + only_checkpoints
     }
 }
 

@@ -101,7 +101,7 @@ pub enum TrainError {
         step: u64,
         /// Why.
         #[source]
-        source: ShardError,
+        source: Box<ShardError>,
     },
     /// A kernel refused its operands.
     #[error(transparent)]
@@ -292,8 +292,10 @@ impl<'a> Trainer<'a> {
             self.model.shard_grad(&self.params, &batch.view(), keys[shard as usize]).map(Some)
         };
         let sum = carriers.reduce(self.model, shards, &compute);
-        let sum =
-            sum.map_err(|(shard, source)| TrainError::Shard { step, source: ShardError { shard, source } })?;
+        let sum = sum.map_err(|(shard, source)| TrainError::Shard {
+            step,
+            source: Box::new(ShardError { shard, source }),
+        })?;
         sum.ok_or(TrainError::NoRows)
     }
 
@@ -356,7 +358,7 @@ impl<'a> Trainer<'a> {
             if rows.is_empty() {
                 continue;
             }
-            let refused = |source| TrainError::Shard { step, source: ShardError { shard, source } };
+            let refused = |source| TrainError::Shard { step, source: Box::new(ShardError { shard, source }) };
             let batch = self.data.gather(rows).map_err(refused)?;
             let key = self.shard_key(step, shard);
             let spent = self

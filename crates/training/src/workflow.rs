@@ -130,6 +130,7 @@ pub fn run(
     worker.adopt_committed(&committed)?;
     let resumed_at = committed.len();
     let ask_git = || request.pipeline_path.parent().and_then(|dir| evidence::git_state(&absolute(dir)));
+    // A control before the first stage waits for git; else it may take as long as a cached run does.
     let asked = Policy::of(&folder.plan)?.demands(Control::CleanSource).then(ask_git);
     let mut governance = Governance::before(&folder.plan, asked.as_ref().and_then(Option::as_ref))?;
     let (execution, git) = if governance.refused() {
@@ -138,7 +139,6 @@ pub fn run(
         (Ok(execution), asked.unwrap_or_else(ask_git))
     } else {
         thread::scope(|scope| {
-            // Git may take as long as a cached run does.
             let git = scope.spawn(|| asked.unwrap_or_else(ask_git));
             let workers = request.workers;
             let execution = execute(&folder.plan, &worker, &mut ledger, committed, workers, &around.cancel);

@@ -64,6 +64,7 @@ const LAYERS: &[Layer] = &[
     ("bitproof-embed-ledger", &["bitproof-core-ledger"]),
     ("bitproof-embed-kernels", &["bitproof-kernels"]),
     ("bitproof-embed-scheduler", &["bitproof-scheduler"]),
+    ("bitproof-embed-training", &["bitproof-kernels", "bitproof-training"]),
     ("xtask", &[]),
 ];
 

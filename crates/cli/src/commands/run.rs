@@ -212,6 +212,9 @@ pub(super) fn to_text(report: &RunReport, paint: Paint) -> String {
     rows.push(vec!["folder".to_owned(), report.folder.display().to_string()]);
     line(table(&rows).trim_end());
     match &report.end {
+        End::Complete if report.tasks.is_empty() => {
+            line(&format!("\nnext: bitproof show {0}    bitproof verify {0}", report.run));
+        }
         End::Complete => line(&format!("\nnext: bitproof replay {0}    bitproof verify {0}", report.run)),
         End::Cancelled => line("\ninterrupted: nothing acknowledged is lost, and the same command goes on"),
         End::Incomplete { task, message, attempts } => {

@@ -23,7 +23,8 @@ pub(super) enum Element {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Number {
     Float(f64),
-    Int(i128),
+    Signed(i64),
+    Unsigned(u64),
 }
 
 impl Element {
@@ -45,13 +46,11 @@ impl Element {
             Self::BF16 => Number::Float(f64::from(f32::from_bits((bits as u32) << 16))),
             Self::Signed(width) => {
                 let unused = 64 - 8 * width as u32;
-                Number::Int(i128::from((bits << unused) as i64 >> unused))
+                Number::Signed((bits << unused) as i64 >> unused)
             }
-            Self::Unsigned(_) => Number::Int(i128::from(bits)),
-            Self::Bool => Number::Int(match bits {
-                0 | 1 => i128::from(bits),
-                _ => return None,
-            }),
+            Self::Unsigned(_) => Number::Unsigned(bits),
+            Self::Bool if bits > 1 => return None,
+            Self::Bool => Number::Unsigned(bits),
         })
     }
 }
@@ -61,14 +60,16 @@ impl Number {
     fn to_f32(self) -> f32 {
         match self {
             Self::Float(x) => x as f32,
-            Self::Int(n) => n as f32,
+            Self::Signed(n) => n as f32,
+            Self::Unsigned(n) => n as f32,
         }
     }
 
     /// The class that it is the number of.
     fn class(self) -> Option<u32> {
         match self {
-            Self::Int(n) => u32::try_from(n).ok(),
+            Self::Signed(n) => u32::try_from(n).ok(),
+            Self::Unsigned(n) => u32::try_from(n).ok(),
             Self::Float(x) if (0.0..=f64::from(u32::MAX)).contains(&x) && x == x.trunc() => Some(x as u32),
             Self::Float(_) => None,
         }
@@ -79,7 +80,8 @@ impl std::fmt::Display for Number {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Float(x) => write!(f, "{x}"),
-            Self::Int(n) => write!(f, "{n}"),
+            Self::Signed(n) => write!(f, "{n}"),
+            Self::Unsigned(n) => write!(f, "{n}"),
         }
     }
 }

@@ -17,15 +17,8 @@ use crate::streams::{stream_key, Purpose};
 /// A dataset that was read, with which of it goes where.
 #[derive(Debug)]
 pub enum Divided {
-    /// Rows, scaled and standardised.
-    Examples {
-        /// Every row.
-        table: Table,
-        /// The rows of each part.
-        split: Split,
-        /// What the features were standardised by.
-        statistics: Option<Statistics>,
-    },
+    /// Rows.
+    Examples(Box<DividedRows>),
     /// Characters.
     Text {
         /// Every character.
@@ -44,7 +37,8 @@ impl Divided {
             Self::Text { text, window, .. } => {
                 DataShape::Text { vocabulary: text.vocabulary.len(), window: *window as usize }
             }
-            Self::Examples { table, .. } => {
+            Self::Examples(rows) => {
+                let table = &rows.table;
                 let shape = table.examples.shape.clone();
                 match &table.examples.targets {
                     Targets::Classes { classes, .. } => {
@@ -60,9 +54,20 @@ impl Divided {
     pub fn rows_to_learn_from(&self) -> u64 {
         match self {
             Self::Text { split, window, .. } => split.train.saturating_sub(*window as usize) as u64,
-            Self::Examples { split, .. } => split.train.len() as u64,
+            Self::Examples(rows) => rows.split.train.len() as u64,
         }
     }
+}
+
+/// Rows, scaled and standardised.
+#[derive(Debug)]
+pub struct DividedRows {
+    /// Every row.
+    pub table: Table,
+    /// The rows of each part.
+    pub split: Split,
+    /// What the features were standardised by.
+    pub statistics: Option<Statistics>,
 }
 
 /// Reads the files as the stage will, and deals what they hold to the parts: all that can go wrong with data.
@@ -101,7 +106,7 @@ pub fn divide(
             if let Some(statistics) = &statistics {
                 statistics.apply(features)?;
             }
-            Divided::Examples { table, split, statistics }
+            Divided::Examples(Box::new(DividedRows { table, split, statistics }))
         }
         (Dataset::Text(text), &Content::Text { window }) => {
             let split = split_text(text.tokens.len(), valid, test, window)?;
@@ -142,7 +147,8 @@ pub(super) fn execute(task: &TaskSpec, seed: u64, inputs: &[Vec<u8>]) -> Result<
 /// The bytes of train, valid and test.
 fn parts(divided: Divided) -> [Vec<u8>; 3] {
     match divided {
-        Divided::Examples { table, split, .. } => {
+        Divided::Examples(rows) => {
+            let DividedRows { table, split, .. } = *rows;
             let Examples { shape, features, targets } = table.examples;
             [split.train, split.valid, split.test].map(|rows| {
                 let rows: Vec<usize> = rows.into_iter().map(|row| row as usize).collect();
@@ -166,7 +172,8 @@ fn schema(divided: &Divided) -> Value {
     let mut schema = Map::from_iter([("schema".to_owned(), json!("bitproof/dataset-schema/v2"))]);
     let mut field = |name: &str, value: Value| schema.insert(name.to_owned(), value);
     match divided {
-        Divided::Examples { table, split, statistics } => {
+        Divided::Examples(rows) => {
+            let DividedRows { table, split, statistics } = rows.as_ref();
             field("shape", json!(table.examples.shape));
             if !table.columns.is_empty() {
                 field("columns", json!(table.columns));

@@ -139,4 +139,58 @@ mod tests {
         assert!(said("a", br#"{"vocabulary":["a","b"]}"#).contains("has 2 characters, the model's 4"));
         assert!(said("", SCHEMA).contains("the prompt is empty"));
     }
+
+    fn parsed(with: &str, inputs: &str) -> Result<GenerateParams, String> {
+        let text = format!(
+            r#"[pipeline]
+name = "demo"
+[data.rows]
+path = "rows.csv"
+[[stage]]
+name = "split"
+uses = "dataset"
+inputs = ["data:rows"]
+with = {{ format = "csv", label = "last" }}
+[[stage]]
+name = "train"
+uses = "train"
+inputs = ["split:train"]
+with = {{ model = "mlp", epochs = 1, learning_rate = 0.1 }}
+[[stage]]
+name = "say"
+uses = "generate"
+inputs = {inputs}
+with = {{ {with} }}
+"#
+        );
+        let pipeline = crate::pipeline::parse("demo.toml", text.as_bytes()).map_err(|e| e.to_string())?;
+        let stage = pipeline.stages.iter().find(|stage| stage.name == "say").unwrap();
+        Ok(GenerateParams::from_canonical(&stage.params.canonical()).unwrap())
+    }
+
+    #[test]
+    fn a_pipeline_says_how_a_text_goes_on() {
+        let inputs = r#"["train:model", "split:schema"]"#;
+        let defaults =
+            GenerateParams { prompt: "ROMEO:".to_owned(), characters: 500, temperature: 0.8, top_k: 0 };
+        assert_eq!(parsed(r#"prompt = "ROMEO:""#, inputs), Ok(defaults));
+        let all = r#"prompt = "\n", characters = 3, temperature = 0, top_k = 40"#;
+        let said = GenerateParams { prompt: "\n".to_owned(), characters: 3, temperature: 0.0, top_k: 40 };
+        assert_eq!(parsed(all, inputs), Ok(said));
+        let refused = |with: &str, inputs: &str, expected: &str| {
+            let error = parsed(with, inputs).unwrap_err();
+            assert!(error.contains("demo.toml:") && error.contains(expected), "{error}");
+        };
+        refused("characters = 3", inputs, "prompt");
+        refused(r#"prompt = """#, inputs, "prompt must be from 1 to 65536 bytes, got 0");
+        refused(r#"prompt = "a", characters = 0"#, inputs, "characters");
+        refused(r#"prompt = "a", temperature = 0.001"#, inputs, "0, or from 0.01 to 100");
+        refused(r#"prompt = "a", top_k = -1"#, inputs, "top_k");
+        refused(r#"prompt = "a", top_p = 1"#, inputs, "top_p");
+        for wrong in
+            [r#"["train:model"]"#, r#"["train:model", "split:train"]"#, r#"["split:schema", "train:model"]"#]
+        {
+            refused(r#"prompt = "a""#, wrong, "a model and the schema of its text");
+        }
+    }
 }

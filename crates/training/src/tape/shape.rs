@@ -22,7 +22,8 @@ impl Shape {
     /// # Errors
     /// [`TapeError::TooLarge`] for more than [`MAX_AXES`] axes, or more elements than memory can hold.
     pub fn new(axes: &[usize]) -> Result<Self, TapeError> {
-        let elements = axes.iter().try_fold(1usize, |n, &axis| n.checked_mul(axis));
+        // An axis without elements may be summed away: what remains has to be a shape too.
+        let elements = axes.iter().try_fold(1usize, |n, &axis| n.checked_mul(axis.max(1)));
         let fits = axes.len() <= MAX_AXES && elements.is_some_and(|n| n <= isize::MAX as usize / 4);
         if !fits {
             return Err(TapeError::TooLarge { got: axes.to_vec() });

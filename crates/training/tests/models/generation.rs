@@ -1,9 +1,7 @@
 //! What a language model says, and how likely.
 
 use bitproof_kernels::{Stream, StreamKey};
-use bitproof_training::models::{
-    build, evaluate, text_batches, DataShape, GenerateError, Generator, Measures, ModelSpec, Sampling,
-};
+use bitproof_training::models::{build, DataShape, GenerateError, Generator, ModelSpec, Sampling};
 use bitproof_training::params::ParamSet;
 use bitproof_training::trainable::{Inputs, TrainableError};
 use ndarray::ArrayView2;
@@ -11,11 +9,11 @@ use ndarray::ArrayView2;
 use super::cases::key;
 use super::reference::{exp, widened, Reference};
 
-const SPEC: ModelSpec = ModelSpec::Gpt { layers: 2, heads: 2, width: 8, dropout: 0.5 };
-const DATA: DataShape = DataShape::Text { vocabulary: 7, window: 5 };
+pub(crate) const SPEC: ModelSpec = ModelSpec::Gpt { layers: 2, heads: 2, width: 8, dropout: 0.5 };
+pub(crate) const DATA: DataShape = DataShape::Text { vocabulary: 7, window: 5 };
 const PROMPT: [u32; 3] = [3, 0, 6];
 
-fn params() -> ParamSet {
+pub(crate) fn params() -> ParamSet {
     let mut params = build(&SPEC, &DATA).unwrap().init(key(b"initials"));
     let mut stream = Stream::new(key(b"changing"));
     params.values_mut().iter_mut().for_each(|p| *p += stream.uniform_f32() - 0.5);
@@ -104,23 +102,4 @@ fn what_cannot_be_said_is_refused() {
     assert_eq!(said, "the score of token 4 after 3 tokens is NaN");
     let mlp = Generator::new(&ModelSpec::Linear, &DataShape::Values { shape: vec![1] });
     assert!(mlp.is_err());
-}
-
-#[test]
-fn a_text_is_measured_over_all_its_windows() {
-    let mut stream = Stream::new(key(b"thetext!"));
-    // More windows than are evaluated at once, and a rest.
-    let tokens: Vec<u32> = (0..5 * 64 + 5 * 9 + 4).map(|_| stream.bounded(7) as u32).collect();
-    let model = build(&SPEC, &DATA).unwrap();
-    let measured = evaluate(&*model, &params(), text_batches(&tokens, 5)).unwrap().unwrap();
-    assert_eq!(measured.count as usize, tokens.len() - 1);
-    let reference = Reference::new(&SPEC, &DATA, None);
-    let wide = widened(&params());
-    let mean: f64 = text_batches(&tokens, 5).map(|batch| reference.loss(&wide, &batch)).sum::<f64>()
-        / (tokens.len() - 1) as f64;
-    assert!((measured.loss - mean).abs() < 1e-6, "{} {mean}", measured.loss);
-    let Measures::Text { perplexity } = measured.measures else { panic!("{measured:?}") };
-    assert!((perplexity / exp(mean) - 1.0).abs() < 1e-5, "{perplexity}");
-    assert_eq!(measured.metrics(), [("loss", measured.loss), ("perplexity", perplexity)]);
-    assert_eq!(evaluate(&*model, &params(), text_batches(&tokens[..1], 5)), Ok(None));
 }

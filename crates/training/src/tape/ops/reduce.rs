@@ -163,7 +163,7 @@ impl Operation for Reduced {
                 })?;
             }
             Reduction::Max => gradients.fill(x, x_elements.len(), |dx| {
-                to_largest(around, x_elements, y, &dy, dx);
+                with_float_defaults(|| to_largest(around, x_elements, y, &dy, dx));
                 Ok(())
             })?,
             Reduction::LogSumExp if gradients.wanted(x) => {

@@ -71,7 +71,9 @@ fn other_refusals() {
         let pad = refusal(&[&[2, 3]], |tape, of| tape.pad(of[0], 0, padding));
         assert!(matches!(pad, TapeError::TooLarge { .. }), "{pad}");
     }
-    assert!(matches!(Shape::new(&[1; MAX_AXES + 1]), Err(TapeError::TooLarge { .. })));
+    for too_large in [&[1; MAX_AXES + 1][..], &[1 << 40, 1 << 40], &[0, 1 << 40, 1 << 40]] {
+        assert!(matches!(Shape::new(too_large), Err(TapeError::TooLarge { .. })), "{too_large:?}");
+    }
     let (mut buffers, mut short) = (Buffers::default(), [0.0; 2]);
     let mut tape = Tape::new(&mut buffers);
     let three = Shape::new(&[3]).unwrap();
