@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use bitproof_audit::{
-    replay, verify, Anchors, Difference, ReplayError, ReplayOf, ReplayOutcome, ReplayReport, ReplayRequest,
-    Scope, Side,
+    bisect, replay, verify, Anchors, Difference, ReplayError, ReplayOf, ReplayOutcome, ReplayReport,
+    ReplayRequest, Scope, Side,
 };
 use bitproof_core_ledger::events::EventBody;
 use bitproof_core_ledger::files::Files;
@@ -138,10 +138,18 @@ fn a_run_under_another_specification_of_the_kernels_is_not_replayed() {
     assert!(verified.ok(), "the evidence is whole: {:?}", verified.findings);
     match replay(Some(&project.store()), &project.replay_request(&run)) {
         Err(ReplayError::Numerics { run: refused, recorded: 1, here }) => {
-            assert_eq!((refused, here), (run, bitproof_kernels::SPEC));
+            assert_eq!((refused, here), (run.clone(), bitproof_kernels::SPEC));
         }
         other => panic!("{other:?}"),
     }
+    // Where it parts from another run is told all the same.
+    let other = project.run(&project.request(&[("train.learning_rate", "0.06")])).unwrap().run;
+    let requests = [&run, &other].map(|run| project.replay_request(run));
+    let report = bisect(Some(&project.store()), &requests[0], &requests[1]).unwrap();
+    assert_eq!(report.parting.unwrap().factors[0].kind, "kernels");
+    let training = report.training.unwrap();
+    assert!(training.segment.is_some() && training.reexecuted.is_none());
+    assert!(training.not_executed.unwrap().contains("version 1 of the kernels' specification"));
 }
 
 #[test]

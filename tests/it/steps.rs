@@ -8,17 +8,26 @@ use bitproof_audit::{
     SegmentFault, StepsReport, StepsWanted,
 };
 use bitproof_core_ledger::digest::Digest;
+use bitproof_core_ledger::events::EventBody;
+use bitproof_core_ledger::folder;
+use bitproof_core_ledger::inventory::Inventory;
+use bitproof_core_ledger::objects::Objects;
+use bitproof_core_ledger::signature;
 use bitproof_kernels::{Batches, LastBatch};
+use bitproof_scheduler::ledger::{ledger_root, result_root, Entry, Ledger};
 use bitproof_tests::Project;
 use bitproof_training::checkpoint::Checkpoint;
 use bitproof_training::data::Part;
-use bitproof_training::run_folder::{RunFolder, CHECKPOINTS, MANIFEST};
+use bitproof_training::judge::collect_metrics;
+use bitproof_training::manifest::Manifest;
+use bitproof_training::run_folder::{RunFolder, CHECKPOINTS, INVENTORY, LEDGER, MANIFEST, SIGNATURE_SUFFIX};
 use bitproof_training::sample::Nonce;
-use bitproof_training::step_roots::StepRoot;
+use bitproof_training::step_roots::{StepRoot, StepRoots};
 use bitproof_training::steps::{Segment, SegmentPart, StepTree};
 use bitproof_training::streams::{stream_key, Purpose};
+use bitproof_training::workflow::closure;
 
-use crate::forge::{forge_weight, project, seal_trained, Trained, CHECKPOINT_EVERY, STEPS};
+use crate::forge::{forge_weight, project, seal_trained, trained_entries, Trained, CHECKPOINT_EVERY, STEPS};
 
 fn run(project: &Project, overrides: &[(&str, &str)]) -> String {
     project.run(&project.request(overrides)).unwrap().run
@@ -190,6 +199,21 @@ fn two_honest_runs_are_followed_to_where_they_part() {
     assert_eq!(report.parting.as_ref().unwrap().factors[0].kind, "seed");
     assert!(matches!(report.training.unwrap().cause, Some(Cause::Initial(_))));
 
+    // A gradient that is shortened has the same losses and other moments.
+    let clipped = run(&project, &[("train.clip_norm", "0.01")]);
+    let training = bisected(&project, &base, &clipped).training.unwrap();
+    assert_eq!(training.segment.unwrap().part, Some(SegmentPart::Moments));
+    match training.cause.unwrap() {
+        Cause::Moments { step: 1, value } => assert_eq!(value.tensor, "first_moment.0.bias"),
+        other => panic!("{other:?}"),
+    }
+    // What decides no step leaves the trees as they are.
+    let fewer = run(&project, &[("train.keep_checkpoints", "2")]);
+    let report = bisected(&project, &base, &fewer);
+    assert_eq!(report.parting.unwrap().factors[0].name, "keep_checkpoints");
+    let training = report.training.unwrap();
+    assert_eq!((training.segment, training.comparisons, training.reexecuted), (None, 1, None));
+
     // A hidden layer of another width has another tensor.
     let wide = run(&project, &[("train.hidden", "[7]")]);
     assert!(matches!(bisected(&project, &base, &wide).training.unwrap().cause, Some(Cause::Shapes(_))));
@@ -256,6 +280,31 @@ fn another_row_of_data_is_told_by_step_shard_and_operation() {
     }
 }
 
+#[test]
+fn manifests_are_bisected_and_a_cancelled_one_has_no_answer() {
+    let project = project(1);
+    let honest = run(&project, &[]);
+    let forged = forge_weight(&project, &honest, 25);
+    let requests = [&honest, &forged].map(|run| {
+        let path = project.path().join(format!("{run}.json"));
+        let folder = RunFolder::open(&project.store(), run).unwrap();
+        fs::copy(folder.path(MANIFEST), &path).unwrap();
+        let mut request = project.replay_request(run);
+        request.of = ReplayOf::Manifest(path);
+        request
+    });
+    let report = bisect(Some(&project.store()), &requests[0], &requests[1]).unwrap();
+    let training = report.training.as_ref().unwrap();
+    let reexecuted = training.reexecuted.as_ref().unwrap();
+    assert!(reexecuted[0].difference.is_none());
+    assert_eq!(reexecuted[1].difference.as_ref().unwrap().step(), Some(25));
+    let request = project.replay_request(&honest);
+    request.cancel.cancel();
+    let wanted = StepsWanted::Range { first: 1, last: STEPS };
+    let stopped = replay_steps(Some(&project.store()), &request, &wanted);
+    assert!(matches!(stopped, Err(ReplayError::Cancelled)), "{stopped:?}");
+}
+
 /// Seals a run whose training gave something else, and what verification finds of it.
 fn found_of(project: &Project, honest: &str, change: impl FnOnce(&mut Trained)) -> Vec<&'static str> {
     let folder = RunFolder::open(&project.store(), honest).unwrap();
@@ -278,7 +327,7 @@ fn verification_holds_segments_checkpoints_and_model_against_each_other() {
     type Change<'a> = Box<dyn Fn(&mut Trained) + 'a>;
     let cases: [(&str, &str, Change<'_>); 9] = [
         ("an end that is not the plan's", "steps", Box::new(|t| t.segments[0].end = 2)),
-        ("one segment fewer", "steps", Box::new(|t| drop(t.segments.remove(0)))),
+        ("one segment fewer", "steps", Box::new(|t| t.segments.truncate(23))),
         (
             "a checkpoint of another run",
             "checkpoint",
@@ -321,6 +370,13 @@ fn verification_holds_segments_checkpoints_and_model_against_each_other() {
     };
     assert_eq!(found_of(&project, &honest, leaf), ["checkpoint"]);
 
+    // No checkpoint at all.
+    let folder = RunFolder::open(&project.store(), &honest).unwrap();
+    let mut outputs = Trained::of(&project, &honest).outputs();
+    assert_eq!(outputs[0].0, "checkpoints");
+    outputs[0].1 = folder::encode_listing(&[]).unwrap();
+    assert_eq!(found(&project, &seal_trained(&project, &folder, &outputs)), ["checkpoint"]);
+
     // Signatures: one of another step, and none.
     let dir = project.store_root().join("runs").join(&honest).join(CHECKPOINTS).join("train");
     let signature = |step: u64| dir.join(format!("step-{step:012}.state.json.sig"));
@@ -331,6 +387,67 @@ fn verification_holds_segments_checkpoints_and_model_against_each_other() {
     assert_eq!(found(&project, &honest), ["signature"]);
     fs::write(signature(20), good).unwrap();
     assert_eq!(found(&project, &honest), [""; 0]);
+}
+
+#[test]
+fn segments_that_cannot_be_read_are_found() {
+    let project = project(3);
+    let path = project.path().join("bitproof.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    // Without controls a run is sealed by hand.
+    fs::write(&path, text.split("[governance]").next().unwrap()).unwrap();
+    let honest = run(&project, &[]);
+    let folder = RunFolder::open(&project.store(), &honest).unwrap();
+    let good = Trained::of(&project, &honest).outputs();
+    let sealed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut outputs = good.clone();
+        change(&mut outputs.iter_mut().find(|(name, _)| name == "steps").unwrap().1);
+        let (folder, entries) = trained_entries(&project, &folder, &outputs);
+        seal_by_hand(&project, &folder, &entries);
+        folder.name
+    };
+    let control = sealed(&|_| ());
+    assert!(!found(&project, &control).contains(&"steps"), "the control");
+    for change in
+        [&|steps: &mut Vec<u8>| steps[0] ^= 1, &|steps: &mut Vec<u8>| steps.truncate(steps.len() - 1)]
+            as [&dyn Fn(&mut Vec<u8>); 2]
+    {
+        let run = sealed(change);
+        assert_eq!(found(&project, &run), ["steps"]);
+        let wanted = StepsWanted::Range { first: 1, last: 1 };
+        let refused = replay_steps(Some(&project.store()), &project.replay_request(&run), &wanted);
+        assert!(matches!(refused, Err(ReplayError::Damaged { .. })), "{refused:?}");
+    }
+}
+
+/// Seals a run whose segments `seal` would refuse; its checkpoints are not signed.
+fn seal_by_hand(project: &Project, folder: &RunFolder, entries: &[Entry]) {
+    let (recorder, store) = (project.recorder(), project.store());
+    let (mut ledger, _) = Ledger::open(store.files(), &folder.path(LEDGER), &folder.plan).unwrap();
+    ledger.append(entries).unwrap();
+    let metrics = collect_metrics(&store.objects(), entries).unwrap();
+    let roots = StepRoots::from([("train".to_owned(), StepRoot::of(&StepTree::default()))]);
+    let manifest = Manifest::new(&folder.plan, entries, &metrics, &roots).encode();
+    let signature = signature::sign(MANIFEST, &manifest, &recorder.artifact_key).unwrap();
+    fs::write(folder.path(MANIFEST), manifest).unwrap();
+    fs::write(folder.path(&format!("{MANIFEST}{SIGNATURE_SUFFIX}")), signature).unwrap();
+    let mut paths = folder.evidence_files().unwrap();
+    let reached = closure(folder, entries, &store.objects());
+    paths.extend(reached.iter().map(|id| format!("objects/{}", Objects::relative_path(id))));
+    let inventory = Inventory::take(store.files(), store.root(), paths, store.threads()).unwrap().encode();
+    fs::write(folder.path(INVENTORY), &inventory).unwrap();
+    let planned =
+        EventBody::RunPlanned { run: folder.name.clone(), uid: folder.uid, plan: folder.plan.digest() };
+    let sealed = EventBody::RunSealed {
+        run: folder.name.clone(),
+        uid: folder.uid,
+        plan: folder.plan.digest(),
+        ledger_root: ledger_root(&folder.plan, entries),
+        result_root: result_root(entries),
+        inventory: Digest::of_bytes(&inventory),
+        succeeded: true,
+    };
+    recorder.record(&[planned, sealed]).unwrap();
 }
 
 #[test]
@@ -416,4 +533,24 @@ fn what_cannot_be_asked_is_refused() {
     assert!(matches!(ask(Some("evaluate"), range(1, 2)), Err(ReplayError::Trainings { trainings: 0, .. })));
     assert!(matches!(ask(Some("nothing"), range(1, 2)), Err(ReplayError::NoStage { .. })));
     assert!(ask(Some("train"), range(60, 60)).unwrap().first_difference().is_none(), "the control");
+
+    let path = project.path().join("bitproof.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let (_, train) = text.split_once("name = \"train\"").unwrap();
+    let train = train.split("[[stage]]").next().unwrap();
+    fs::write(&path, text.replacen("[[gate]]", &format!("[[stage]]\nname = \"again\"{train}[[gate]]"), 1))
+        .unwrap();
+    let two = self::run(&project, &[]);
+    let ask = |stage: Option<&str>| {
+        let mut request = project.replay_request(&two);
+        request.stage = stage.map(str::to_owned);
+        replay_steps(Some(&project.store()), &request, &range(1, 2))
+    };
+    match ask(None) {
+        Err(ReplayError::Trainings { trainings: 2, known, .. }) => {
+            assert!(known.contains("train") && known.contains("again"), "{known}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(ask(Some("again")).unwrap().task, "again");
 }

@@ -257,7 +257,22 @@ fn descend(replayers: &[Replayer<'_>; 2], sequences: [usize; 2]) -> Result<Train
             Some(format!("{why}: in the first {}, in the second {}", end(leaves[0]), end(leaves[1])));
         return Ok(report);
     }
-    let trainings = [first.training(sequences[0])?, second.training(sequences[1])?];
+    let opened = first.training(sequences[0]).and_then(|one| Ok([one, second.training(sequences[1])?]));
+    let trainings = match opened {
+        Ok(trainings) => trainings,
+        // That they part is known without.
+        Err(
+            error @ (ReplayError::Numerics { .. }
+            | ReplayError::OtherCode { .. }
+            | ReplayError::MissingData { .. }
+            | ReplayError::MissingOutput { .. }
+            | ReplayError::NotJudged { .. }),
+        ) => {
+            report.not_executed = Some(error.to_string());
+            return Ok(report);
+        }
+        Err(error) => return Err(error),
+    };
     let mut reexecuted = Vec::new();
     for (training, replayer) in trainings.iter().zip(replayers) {
         let stretch = training.stretches([index])[0];

@@ -10,6 +10,7 @@ use bitproof_training::workflow::{self, prepare, RunReport, RunRequest, RunStatu
 use serde_json::{json, Value};
 
 use super::gate::{gate_json, gate_table};
+use super::steps::counted;
 use crate::args::{Effort, Engine, Pipeline, Run};
 use crate::context::{self, App};
 use crate::controls::{control_json, control_table};
@@ -227,8 +228,8 @@ pub(super) fn to_text(report: &RunReport, paint: Paint) -> String {
 
 /// The step tree of a training in short.
 pub(super) fn step_root_row(task: &str, tree: &StepRoot) -> Vec<String> {
-    let segments = if tree.segments == 1 { "segment" } else { "segments" };
-    vec!["step root".to_owned(), format!("{task} {} ({} {segments})", tree.root, tree.segments)]
+    let segments = counted(tree.segments, "segment");
+    vec!["step root".to_owned(), format!("{task} {} ({segments})", tree.root)]
 }
 
 fn times(attempts: u32) -> String {

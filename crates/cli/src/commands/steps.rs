@@ -97,21 +97,27 @@ pub(super) fn difference_text(difference: &SegmentDifference) -> String {
     format!("segment {} ({place}): {}", difference.segment, difference.fault)
 }
 
+pub(super) fn counted(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
 fn to_text(report: &StepsReport, app: &App) -> String {
     let mut text = String::new();
     let mut line = |content: String| writeln!(text, "{content}").expect("writing to a string");
     let outcome =
         app.paint.verdict(if report.first_difference().is_none() { "identical" } else { "diverged" });
     let (run, tree) = (app.paint.bold(&report.run), &report.tree);
-    line(format!("{run} {outcome}: {} steps of task {} executed again", report.steps(), report.task));
-    line(format!("  step root  {} ({} steps in {} segments)", tree.root, tree.steps, tree.segments));
+    let made = counted(report.steps(), "step");
+    line(format!("{run} {outcome}: {made} of task {} executed again", report.task));
+    let (steps, segments) = (counted(tree.steps, "step"), counted(tree.segments, "segment"));
+    line(format!("  step root  {} ({steps} in {segments})", tree.root));
     for made in &report.stretches {
         let segments = match made.segments {
             1 => format!("segment {}", made.stretch.first),
             n => format!("segments {} to {}", made.stretch.first, made.stretch.first as u64 + n - 1),
         };
-        let steps = if made.steps == 1 { "1 step".to_owned() } else { format!("{} steps", made.steps) };
-        line(format!("  {}: {steps}, {segments}", origin(made)));
+        line(format!("  {}: {}, {segments}", origin(made), counted(made.steps, "step")));
         if let Some(difference) = &made.difference {
             line(format!("    differs: {}", difference_text(difference)));
         }
