@@ -14,15 +14,15 @@ use bitproof_core_ledger::inventory::Inventory;
 use bitproof_core_ledger::objects::Objects;
 use bitproof_core_ledger::signature;
 use bitproof_kernels::{Batches, LastBatch};
-use bitproof_scheduler::ledger::{ledger_root, result_root, Entry, Ledger};
+use bitproof_scheduler::ledger::{ledger_root, result_root, Entry, Ledger, Outcome};
 use bitproof_tests::Project;
-use bitproof_training::checkpoint::Checkpoint;
+use bitproof_training::checkpoint::{pack, Checkpoint};
 use bitproof_training::data::Part;
 use bitproof_training::judge::collect_metrics;
 use bitproof_training::manifest::Manifest;
 use bitproof_training::run_folder::{RunFolder, CHECKPOINTS, INVENTORY, LEDGER, MANIFEST, SIGNATURE_SUFFIX};
 use bitproof_training::sample::Nonce;
-use bitproof_training::step_roots::{StepRoot, StepRoots};
+use bitproof_training::step_roots::{step_roots, StepRoot, StepRoots};
 use bitproof_training::steps::{Segment, SegmentPart, StepTree};
 use bitproof_training::streams::{stream_key, Purpose};
 use bitproof_training::workflow::closure;
@@ -510,6 +510,45 @@ fn a_manifest_is_enough_with_the_segments_and_better_with_the_checkpoints() {
         format!("{before}\"step_roots\": {{}},\n  \"plan\"{}", rest.split_once("\"plan\"").unwrap().1)
     };
     assert!(matches!(told(none, &["steps"], &wanted), Err(ReplayError::Manifest { .. })));
+}
+
+#[test]
+fn a_checkpoint_that_is_not_the_one_of_its_leaf_is_not_relied_on() {
+    let project = project(3);
+    let honest = run(&project, &[]);
+    let other = run(&project, &[("pipeline.seed", "8")]);
+    let folder = RunFolder::open(&project.store(), &honest).unwrap();
+    let ask = |checkpoints: &[Checkpoint]| {
+        let packed = project.store().objects().put(&pack(checkpoints).unwrap()).unwrap();
+        let mut entries = folder.ledger().unwrap().entries;
+        let Outcome::Done { outputs } = &mut entries[1].outcome else { panic!("the training was done") };
+        outputs.iter_mut().find(|(name, _)| name == "checkpoints").unwrap().1 = packed;
+        let roots = step_roots(&project.store().objects(), &folder.plan, &entries).unwrap();
+        let metrics = collect_metrics(&project.store().objects(), &entries).unwrap();
+        let path = project.path().join("told.json");
+        fs::write(&path, Manifest::new(&folder.plan, &entries, &metrics, &roots).encode()).unwrap();
+        let mut request = project.replay_request(&honest);
+        request.of = ReplayOf::Manifest(path);
+        replay_steps(Some(&project.store()), &request, &StepsWanted::Range { first: 35, last: 35 })
+    };
+    let own = Trained::of(&project, &honest).checkpoints;
+    let report = ask(&own).unwrap();
+    assert_eq!((report.first_difference(), report.stretches[0].stretch.from), (None, 30), "the control");
+    let refused = |checkpoints: &[Checkpoint]| match ask(checkpoints) {
+        Err(ReplayError::Damaged { findings }) => assert_eq!(findings[0].check, "checkpoint"),
+        other => panic!("{other:?}"),
+    };
+    refused(&Trained::of(&project, &other).checkpoints);
+    // The right numbers under the seed of another run, and after a step that ends no segment.
+    let remade = |seed, step| {
+        let mut checkpoints = own.clone();
+        checkpoints[2] = Checkpoint::new(seed, "train", step, own[2].model.clone(), own[2].optimizer.clone());
+        checkpoints
+    };
+    refused(&remade(8, 30));
+    refused(&remade(7, 31));
+    // One that lacks is none: another is nearer.
+    assert_eq!(ask(&own[..2]).unwrap().stretches[0].stretch.from, 20);
 }
 
 #[test]
