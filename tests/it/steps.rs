@@ -547,6 +547,12 @@ fn a_checkpoint_that_is_not_the_one_of_its_leaf_is_not_relied_on() {
     };
     refused(&remade(8, 30));
     refused(&remade(7, 31));
+    // The numbers of another step.
+    let mut later = own.clone();
+    later[2] = Checkpoint::new(7, "train", 30, own[3].model.clone(), own[3].optimizer.clone());
+    refused(&later);
+    later[2] = Checkpoint::new(7, "train", 30, own[2].model.clone(), own[3].optimizer.clone());
+    refused(&later);
     // One that lacks is none: another is nearer.
     assert_eq!(ask(&own[..2]).unwrap().stretches[0].stretch.from, 20);
 }
