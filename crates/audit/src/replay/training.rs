@@ -234,23 +234,13 @@ impl RecordedTraining {
     /// The first segment that does not end where the plan's does.
     pub(super) fn other_end(&self) -> Option<SegmentDifference> {
         let boundaries = self.training.config().boundaries;
-        let mut planned = boundaries.ends();
-        let at = |segment: usize, planned: Option<u64>| {
-            let last_step = self.tree.segments().get(segment).map_or(boundaries.steps, |s| s.end);
-            SegmentDifference {
-                segment: segment as u64,
-                first_step: self.tree.first_step(segment),
-                last_step,
-                fault: SegmentFault::End { planned },
-            }
-        };
-        for (index, segment) in self.tree.segments().iter().enumerate() {
-            let end = planned.next();
-            if end != Some(segment.end) {
-                return Some(at(index, end));
-            }
-        }
-        planned.next().map(|end| at(self.tree.segments().len(), Some(end)))
+        let (segment, planned) = self.tree.other_end(boundaries)?;
+        Some(SegmentDifference {
+            segment: segment as u64,
+            first_step: self.tree.first_step(segment),
+            last_step: self.tree.segments().get(segment).map_or(boundaries.steps, |s| s.end),
+            fault: SegmentFault::End { planned },
+        })
     }
 
     pub(super) fn stretches(&self, wanted: impl IntoIterator<Item = usize>) -> Vec<Stretch> {

@@ -64,17 +64,12 @@ impl Verifier<'_> {
         let inputs = inputs.iter().map(|id| self.object(id)).collect::<Option<Vec<_>>>()?;
         // A plan that this program does not execute is for a replay to tell.
         if let Ok(training) = Training::of(task.spec, plan.spec().seed, &inputs) {
-            let planned = training.config().boundaries;
-            if !planned.ends().eq(tree.segments().iter().map(|segment| segment.end)) {
-                let end = tree.segments().last().map_or(0, |last| last.end);
-                let expected = format!(
-                    "{} segments of {} steps that end where the plan of task {} says",
-                    planned.segments(),
-                    planned.steps,
-                    task.spec.id
-                );
-                let got =
-                    format!("{} segments of {end} steps with other ends, or as many", tree.segments().len());
+            if let Some((index, planned)) = tree.other_end(training.config().boundaries) {
+                let ends = |end: Option<u64>| {
+                    end.map_or("no such segment".to_owned(), |end| format!("one that ends with step {end}"))
+                };
+                let expected = format!("segment {index} of task {}: {}", task.spec.id, ends(planned));
+                let got = ends(tree.segments().get(index).map(|segment| segment.end));
                 self.find("steps", &path, None, expected, got);
             }
         }
