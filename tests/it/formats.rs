@@ -6,8 +6,9 @@ use std::path::Path;
 
 use bitproof_audit::{sign_model, Attestation, SignedFile};
 use bitproof_core_ledger::digest::{
-    ActionKind, ComparisonKind, Content, EntryKind, EventKind, GenesisKind, GovernanceKind, Kind, PlanKind,
-    ResultKind, StatKind, StreamKind, ToolsKind,
+    ActionKind, BatchesKind, ComparisonKind, Content, EntryKind, EventKind, GenesisKind, GovernanceKind,
+    Kind, LossesKind, MomentsKind, ParametersKind, PlanKind, ResultKind, SampleKind, StatKind, StreamKind,
+    ToolsKind,
 };
 use bitproof_core_ledger::dsse::PublicKey;
 use bitproof_core_ledger::keys::ModelSigningKey;
@@ -103,7 +104,7 @@ fn the_bundle_is_the_one_on_the_page() {
 
 #[test]
 fn the_contexts_of_digests_are_those_on_the_page() {
-    let kinds: [(&str, Option<&str>); 12] = [
+    let kinds: [(&str, Option<&str>); 17] = [
         ("content", Content::CONTEXT),
         ("plan", PlanKind::CONTEXT),
         ("action", ActionKind::CONTEXT),
@@ -115,6 +116,11 @@ fn the_contexts_of_digests_are_those_on_the_page() {
         ("stream key", StreamKind::CONTEXT),
         ("file stat", StatKind::CONTEXT),
         ("comparison", ComparisonKind::CONTEXT),
+        ("parameters", ParametersKind::CONTEXT),
+        ("moments", MomentsKind::CONTEXT),
+        ("batches", BatchesKind::CONTEXT),
+        ("losses", LossesKind::CONTEXT),
+        ("sample", SampleKind::CONTEXT),
         ("tools", ToolsKind::CONTEXT),
     ];
     let row = |(name, context): (&str, Option<&str>)| match context {

@@ -4,6 +4,7 @@
 mod accuracy;
 mod attestation;
 mod crash;
+mod forge;
 mod forgery;
 mod formats;
 mod gc;
@@ -12,6 +13,7 @@ mod models;
 mod oracles;
 mod replay;
 mod statements;
+mod steps;
 mod tamper;
 mod torch;
 mod vectors;

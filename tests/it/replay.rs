@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use bitproof_audit::{
-    replay, verify, Anchors, Difference, ReplayError, ReplayOf, ReplayOutcome, ReplayReport, ReplayRequest,
-    Scope, Side,
+    bisect, replay, verify, Anchors, Difference, ReplayError, ReplayOf, ReplayOutcome, ReplayReport,
+    ReplayRequest, Scope, Side,
 };
 use bitproof_core_ledger::events::EventBody;
 use bitproof_core_ledger::files::Files;
@@ -21,6 +21,7 @@ use bitproof_training::governance::Governance;
 use bitproof_training::manifest::Manifest;
 use bitproof_training::run_folder::{RunFolder, LEDGER};
 use bitproof_training::stages;
+use bitproof_training::step_roots::step_roots;
 use bitproof_training::workflow::{seal, Judgements};
 
 fn replay_run(project: &Project, run: &str) -> ReplayReport {
@@ -66,7 +67,7 @@ fn forge(project: &Project, change: impl Fn(&mut PlanSpec)) -> String {
 }
 
 /// Writes and signs everything as a run of these entries would.
-fn seal_forged(project: &Project, folder: &RunFolder, entries: Vec<Entry>) {
+pub(crate) fn seal_forged(project: &Project, folder: &RunFolder, entries: Vec<Entry>) {
     let recorder = project.recorder();
     let (mut ledger, _) = Ledger::open(&Files::on_disk(), &folder.path(LEDGER), &folder.plan).unwrap();
     ledger.append(&entries).unwrap();
@@ -137,10 +138,18 @@ fn a_run_under_another_specification_of_the_kernels_is_not_replayed() {
     assert!(verified.ok(), "the evidence is whole: {:?}", verified.findings);
     match replay(Some(&project.store()), &project.replay_request(&run)) {
         Err(ReplayError::Numerics { run: refused, recorded: 1, here }) => {
-            assert_eq!((refused, here), (run, bitproof_kernels::SPEC));
+            assert_eq!((refused, here), (run.clone(), bitproof_kernels::SPEC));
         }
         other => panic!("{other:?}"),
     }
+    // Where it parts from another run is told all the same.
+    let other = project.run(&project.request(&[("train.learning_rate", "0.06")])).unwrap().run;
+    let requests = [&run, &other].map(|run| project.replay_request(run));
+    let report = bisect(Some(&project.store()), &requests[0], &requests[1]).unwrap();
+    assert_eq!(report.parting.unwrap().factors[0].kind, "kernels");
+    let training = report.training.unwrap();
+    assert!(training.segment.is_some() && training.reexecuted.is_none());
+    assert!(training.not_executed.unwrap().contains("version 1 of the kernels' specification"));
 }
 
 #[test]
@@ -156,15 +165,15 @@ fn a_forged_output_is_told_by_tensor_index_and_bits() {
     let weight = &mut tensors.get_mut("0.weight").unwrap().data[3];
     *weight = f32::from_bits(weight.to_bits() ^ 1);
     let forged = store.objects().put(&encode(&tensors)).unwrap();
-    // The package's model is the same object; its entry keeps the honest one, so it diverges too.
+    // That of the training is held against its checkpoints already by verification.
     let run = forge_outputs(&project, &folder, |entry| {
-        if let (true, Outcome::Done { outputs }) = (entry.task.0 == "train", &mut entry.outcome) {
+        if let (true, Outcome::Done { outputs }) = (entry.task.0 == "package", &mut entry.outcome) {
             outputs.iter_mut().find(|(name, _)| name == "model").unwrap().1 = forged;
         }
     });
     let report = replay_run(&project, &run);
     let first = &report.divergences[0];
-    assert_eq!((first.task.as_str(), first.output.as_deref()), ("train", Some("model")));
+    assert_eq!((first.task.as_str(), first.output.as_deref()), ("package", Some("model")));
     let Difference::Value { place, recorded: Some(recorded), replayed: Some(replayed), .. } =
         &first.difference
     else {
@@ -211,7 +220,8 @@ fn replay_told(
     let folder = RunFolder::open(&project.store(), &report.run).unwrap();
     let mut entries = folder.ledger().unwrap().entries;
     change(&mut entries);
-    let manifest = Manifest::new(&folder.plan, &entries, &MetricSet::default());
+    let roots = step_roots(&project.store().objects(), &folder.plan, &entries).unwrap();
+    let manifest = Manifest::new(&folder.plan, &entries, &MetricSet::default(), &roots);
     let path = project.path().join("told.json");
     std::fs::write(&path, manifest.encode()).unwrap();
     let mut request = project.replay_request(&report.run);

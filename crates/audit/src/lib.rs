@@ -1,4 +1,4 @@
-//! Judges what is on disk: verification of evidence, and replay of whole runs.
+//! Judges what is on disk: verification of evidence, replay of whole runs and of single steps, and where two runs part.
 //!
 //! # Invariants
 //! - No byte is trusted that was not hashed, and no store is written to but by [`record()`] and [`gc()`].
@@ -6,8 +6,8 @@
 //! - What cannot be shown from the store alone is said ([`VerifyReport::not_provable_here`]).
 //!
 //! # Where to start
-//! [`verify()`] checks a run's evidence and the audit log; [`replay()`] executes a run again, and [`compare()`] says
-//! what two contents of one output are to each other.
+//! [`verify()`] checks a run's evidence and the audit log; [`replay()`] executes a run again, [`replay_steps()`] a part of a
+//! training, [`bisect()`] finds where two runs part, and [`compare()`] says what two contents of one output are to each other.
 //!
 //! ```no_run
 //! use bitproof_audit::{verify, Anchors, Scope};
@@ -46,7 +46,11 @@ pub use export::{export, ExportAs, ExportError, ExportReport, ExportRequest, Exp
 pub use gc::{gc, Collect, GcError, GcReport, Unreached};
 pub use prove::{prove, prove_growth, ProveError, Since};
 pub use record::record;
-pub use replay::{replay, ReplayError, ReplayOf, ReplayOutcome, ReplayReport, ReplayRequest, Tolerated};
+pub use replay::{
+    bisect, replay, replay_steps, stretches, BisectReport, Cause, Factor, OtherValue, Parting, Reexecuted,
+    ReplayError, ReplayOf, ReplayOutcome, ReplayReport, ReplayRequest, Sample, SegmentDifference,
+    SegmentFault, SegmentParting, StepsReport, StepsWanted, Stretch, Tolerated, TrainingParting,
+};
 pub use report::{Finding, Scope, Severity, VerifyReport};
 pub use verify::{verify, VerifyError};
 pub use witness::{Witness, WitnessError};

@@ -17,17 +17,28 @@ use bitproof_scheduler::board::Misfit;
 use bitproof_scheduler::command::{reach, Reached};
 use bitproof_scheduler::ledger::{ledger_root, Entry};
 use bitproof_scheduler::{Cancel, Code};
+use bitproof_training::checkpoint::CheckpointError;
 use bitproof_training::data::DataFiles;
 use bitproof_training::manifest::ManifestError;
 use bitproof_training::run_folder::RunError;
 use bitproof_training::stages;
+use bitproof_training::steps::StepsError;
 
 use crate::divergence::{Divergence, Within};
 use crate::report::Finding;
 use crate::verify::VerifyError;
 
+mod bisect;
+mod side_by_side;
+mod steps;
 mod subject;
 mod task;
+mod training;
+
+pub use bisect::{bisect, BisectReport, Factor, Parting, SegmentParting, TrainingParting};
+pub use side_by_side::{Cause, OtherValue};
+pub use steps::{replay_steps, Sample, StepsReport, StepsWanted};
+pub use training::{stretches, Reexecuted, SegmentDifference, SegmentFault, Stretch};
 
 use subject::Subject;
 use task::Replayer;
@@ -205,6 +216,86 @@ pub enum ReplayError {
         /// Its content.
         digest: ObjectId,
     },
+    /// The task that is asked for is not one training.
+    #[error("run {run} has {trainings} trainings{}\n  hint: name one of its tasks with --stage: {known}", among(stage.as_deref()))]
+    Trainings {
+        /// Its name.
+        run: String,
+        /// The stage that was asked for.
+        stage: Option<String>,
+        /// How many trainings there are.
+        trainings: usize,
+        /// Their tasks.
+        known: String,
+    },
+    /// The task did not come to its end, or with another version that kept no segments.
+    #[error("task {task} of run {run} recorded no segments: there is nothing to hold its steps against")]
+    NoSegments {
+        /// The run.
+        run: String,
+        /// The task.
+        task: String,
+    },
+    /// There are no such steps.
+    #[error("steps {first}..{last} are not steps of task {task}, which has the steps 1..{steps}")]
+    StepRange {
+        /// The task.
+        task: String,
+        /// The first that was asked for.
+        first: u64,
+        /// The last.
+        last: u64,
+        /// How many there are.
+        steps: u64,
+    },
+    /// There are fewer segments than are to be drawn.
+    #[error("{wanted} segments cannot be drawn: task {task} has {segments}")]
+    SampleSize {
+        /// The task.
+        task: String,
+        /// How many were asked for.
+        wanted: u64,
+        /// How many there are.
+        segments: u64,
+    },
+    /// The code of the training is not the one that this program has.
+    #[error("task {task} was computed by {recorded}; this program has {here}")]
+    OtherCode {
+        /// The task.
+        task: String,
+        /// What was recorded.
+        recorded: String,
+        /// What this program has.
+        here: String,
+    },
+    /// A recorded output is not in the store and was not supplied.
+    #[error(
+        "the output {output} of task {task} ({digest}) is not here: supply it with --data {output}=PATH"
+    )]
+    MissingOutput {
+        /// The task.
+        task: String,
+        /// The output.
+        output: &'static str,
+        /// Its content.
+        digest: ObjectId,
+    },
+    /// The recorded segments cannot be read.
+    #[error("the output steps of task {task}: {source}")]
+    Steps {
+        /// The task.
+        task: String,
+        /// What is wrong.
+        source: StepsError,
+    },
+    /// The recorded checkpoints cannot be read.
+    #[error("the output checkpoints of task {task}: {source}")]
+    Checkpoint {
+        /// The task.
+        task: String,
+        /// What is wrong.
+        source: CheckpointError,
+    },
     /// A folder could not be read.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -227,6 +318,10 @@ pub enum ReplayError {
     },
 }
 
+fn among(stage: Option<&str>) -> String {
+    stage.map_or(String::new(), |stage| format!(" in stage {stage:?}"))
+}
+
 /// Replays a sealed run of `store`, or what a manifest tells; that needs no store.
 ///
 /// # Errors
@@ -234,21 +329,8 @@ pub enum ReplayError {
 #[tracing::instrument(level = "info", skip_all)]
 pub fn replay(store: Option<&Store>, request: &ReplayRequest) -> Result<ReplayReport, ReplayError> {
     let subject = Subject::open(store, request)?;
-    let (recorded, here) = (subject.plan.spec().numerics, stages::NUMERICS);
     let wanted = subject.wanted(request)?;
-    let computes = |sequence: &usize| matches!(subject.plan.task(*sequence).spec.code, Code::Native(_));
-    if recorded != here && wanted.iter().any(computes) {
-        return Err(ReplayError::Numerics { run: subject.name, recorded, here });
-    }
-    if let ReplayOf::Manifest(_) = request.of {
-        let open = |sequence: &&usize| {
-            let command = subject.plan.task(**sequence).spec.code.command();
-            command.is_some_and(|command| matches!(reach(command.isolation), Ok(Reached::None)))
-        };
-        if let Some(&sequence) = wanted.iter().find(open) {
-            return Err(ReplayError::Unisolated { task: subject.entries[sequence].task.to_string() });
-        }
-    }
+    refuse(&subject, request, &wanted)?;
     let replayer = Replayer::new(store, &subject, request);
     replayer.check_data(&wanted)?;
     let judged = replayer.all(&wanted)?;
@@ -293,6 +375,25 @@ pub fn replay(store: Option<&Store>, request: &ReplayRequest) -> Result<ReplayRe
         (false, _) => ReplayOutcome::Diverged,
     };
     Ok(report)
+}
+
+/// Refuses what this program computes otherwise, and a stranger's commands that nothing would hold.
+fn refuse(subject: &Subject, request: &ReplayRequest, wanted: &[usize]) -> Result<(), ReplayError> {
+    let (recorded, here) = (subject.plan.spec().numerics, stages::NUMERICS);
+    let computes = |sequence: &usize| matches!(subject.plan.task(*sequence).spec.code, Code::Native(_));
+    if recorded != here && wanted.iter().any(computes) {
+        return Err(ReplayError::Numerics { run: subject.name.clone(), recorded, here });
+    }
+    if let ReplayOf::Manifest(_) = request.of {
+        let open = |sequence: &&usize| {
+            let command = subject.plan.task(**sequence).spec.code.command();
+            command.is_some_and(|command| matches!(reach(command.isolation), Ok(Reached::None)))
+        };
+        if let Some(&sequence) = wanted.iter().find(open) {
+            return Err(ReplayError::Unisolated { task: subject.entries[sequence].task.to_string() });
+        }
+    }
+    Ok(())
 }
 
 /// What became of a task.

@@ -25,9 +25,11 @@ use bitproof_training::run_folder::{
     RecordedVerdict, RunError, RunFolder, RunIndex, RunRow, Seal, INVENTORY, LEDGER, MANIFEST,
     SIGNATURE_SUFFIX,
 };
+use bitproof_training::step_roots::step_roots;
 
 mod events;
 mod governance;
+mod trainings;
 
 use crate::anchors::{Anchors, Judged};
 use crate::reach::{object_id, object_path, Reach};
@@ -393,6 +395,7 @@ impl<'a> Verifier<'a> {
         let controls = self.governance(folder, row, &ledger, artifact_keys);
         self.entries(folder, seal, &ledger, &ledger_path, controls);
         self.manifest(folder, &ledger, &dir, artifact_keys);
+        self.trainings(folder, &ledger, &ledger_path, artifact_keys);
         self.kept_data(folder);
         self.artifacts(folder, &ledger, artifact_keys)?;
         Ok(())
@@ -480,13 +483,15 @@ impl<'a> Verifier<'a> {
                 return;
             }
         };
-        // Metrics that are damaged are found as objects.
-        if let Ok(metrics) = collect_metrics(&self.objects, &ledger.entries) {
-            let given = Manifest::new(&folder.plan, &ledger.entries, &metrics);
+        // Metrics and segments that are damaged are found as objects.
+        let metrics = collect_metrics(&self.objects, &ledger.entries);
+        let roots = step_roots(&self.objects, &folder.plan, &ledger.entries);
+        if let (Ok(metrics), Ok(roots)) = (metrics, roots) {
+            let given = Manifest::new(&folder.plan, &ledger.entries, &metrics, &roots);
             if recorded != given {
                 let (recorded, given) = (recorded.encode(), given.encode());
                 let same = recorded.iter().zip(&given).take_while(|(a, b)| a == b).count();
-                let expected = "what the plan, the ledger and the metrics give".to_owned();
+                let expected = "what the plan, the ledger, the metrics and the segments give".to_owned();
                 self.find("manifest", &path, Some(same as u64), expected, "another manifest".to_owned());
             }
         }

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use bitproof_training::sample::Nonce;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Trains models so that anyone can later prove what happened.
@@ -73,8 +74,13 @@ pub(crate) enum Command {
     )]
     Exec(Exec),
     /// Execute a recorded run again and compare every output, bit for bit.
-    #[command(after_help = "Example:\n  bitproof replay latest")]
+    #[command(
+        after_help = "Example:\n  bitproof replay latest\n  bitproof replay latest --steps 120..180\n  bitproof replay latest --sample 10 --nonce \"$(openssl rand -hex 16)\""
+    )]
     Replay(Replay),
+    /// Find where two runs part: the task, the segment of its training, the step and the operation.
+    #[command(after_help = "Example:\n  bitproof bisect digits-1 digits-2")]
+    Bisect(Bisect),
     /// Hash every byte of a run's evidence and check it against the signed audit log.
     #[command(after_help = "Example:\n  bitproof verify latest")]
     Verify(Verify),
@@ -247,6 +253,34 @@ pub(crate) struct Replay {
     /// A name, `latest`, `latest:NAME`, the beginning of a uid, or the path of a manifest.
     pub(crate) run: String,
     /// Only this stage, or this task of a matrix.
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) stage: Option<String>,
+    /// Only these steps of a training, counted from 1, with both ends: from the nearest checkpoint before them.
+    #[arg(long, value_name = "A..B", value_parser = steps, conflicts_with = "sample")]
+    pub(crate) steps: Option<(u64, u64)>,
+    /// Only so many segments of a training, which the nonce draws.
+    #[arg(long, value_name = "K", requires = "nonce", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) sample: Option<u64>,
+    /// Random bytes in hex, chosen after the step root was fixed; 16 or more, so that nobody guesses them.
+    #[arg(long, value_name = "HEX", requires = "sample")]
+    pub(crate) nonce: Option<Nonce>,
+    #[command(flatten)]
+    pub(crate) effort: Effort,
+    /// Supply a data input that the store does not keep: a file or a folder.
+    #[arg(long = "data", value_name = "NAME=PATH", value_parser = key_value)]
+    pub(crate) data: Vec<(String, String)>,
+    /// Supply a tool; what `bitproof.toml` and `bitproof.local.toml` beside the store say otherwise.
+    #[arg(long = "tool", value_name = "NAME=PATH", value_parser = key_value)]
+    pub(crate) tools: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bisect {
+    /// A name, `latest`, `latest:NAME`, the beginning of a uid, or the path of a manifest.
+    pub(crate) first: String,
+    /// The other run.
+    pub(crate) second: String,
+    /// The training, or the task of a matrix, that is compared step by step; the first that differs otherwise.
     #[arg(long, value_name = "STAGE")]
     pub(crate) stage: Option<String>,
     #[command(flatten)]
@@ -461,6 +495,17 @@ pub(crate) enum Audit {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+}
+
+/// `A..B`, both counted from 1 and both meant.
+fn steps(text: &str) -> Result<(u64, u64), String> {
+    let (first, last) = text.split_once("..").ok_or("expected A..B, the first and the last step")?;
+    let step = |part: &str| part.parse::<u64>().map_err(|_| format!("{part:?} is not the number of a step"));
+    match (step(first)?, step(last)?) {
+        (0, _) => Err("steps are counted from 1".to_owned()),
+        (first, last) if first > last => Err(format!("step {first} comes after step {last}")),
+        range => Ok(range),
+    }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

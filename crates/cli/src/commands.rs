@@ -6,6 +6,7 @@ use crate::exit::{Exit, Failure};
 
 mod attestation;
 mod audit;
+mod bisect;
 mod compare;
 mod completions;
 mod exec;
@@ -19,6 +20,7 @@ mod replay;
 mod run;
 mod runs;
 mod show;
+mod steps;
 mod verify;
 
 /// Runs a command.
@@ -29,6 +31,7 @@ pub(crate) fn dispatch(app: &App, command: Command) -> Result<Exit, Failure> {
         Command::Exec(args) => exec::execute(app, &args),
         Command::Run(args) => run::execute(app, &args),
         Command::Replay(args) => replay::execute(app, &args),
+        Command::Bisect(args) => bisect::execute(app, &args),
         Command::Verify(args) => match &args.attestation.attestation {
             Some(file) => attestation::execute(app, file, &args.attestation),
             None => verify::execute(app, &args),

@@ -131,11 +131,15 @@ impl From<ReplayError> for Failure {
             ReplayError::Run(error) => error.into(),
             ReplayError::Verify(error) => error.into(),
             ReplayError::Object(error) => WorkflowError::from(error).into(),
-            ReplayError::Damaged { .. } | ReplayError::Misfit(_) => {
-                Self { exit: Exit::No, error: error.into() }
-            }
+            ReplayError::Damaged { .. }
+            | ReplayError::Misfit(_)
+            | ReplayError::Steps { .. }
+            | ReplayError::Checkpoint { .. } => Self { exit: Exit::No, error: error.into() },
             ReplayError::Cancelled => Self { exit: Exit::Interrupted, error: error.into() },
-            ReplayError::NoStage { .. } => Self { exit: Exit::Usage, error: error.into() },
+            ReplayError::NoStage { .. }
+            | ReplayError::Trainings { .. }
+            | ReplayError::StepRange { .. }
+            | ReplayError::SampleSize { .. } => Self { exit: Exit::Usage, error: error.into() },
             _ => Self { exit: Exit::CouldNot, error: error.into() },
         }
     }

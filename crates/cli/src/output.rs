@@ -40,7 +40,7 @@ impl Paint {
     pub(crate) fn verdict(self, word: &str) -> String {
         let code = match word {
             "pass" | "passed" | "identical" | "ok" => "32",
-            "fail" | "failed" | "diverged" | "damaged" => "31",
+            "fail" | "failed" | "diverged" | "differs" | "damaged" => "31",
             _ => "33",
         };
         self.wrap(code, word)

@@ -72,6 +72,8 @@ kinds! {
     BatchesKind = Some("bitproof 2026-11 batches v1");
     /// The losses and gradient norms of the steps of a segment.
     LossesKind = Some("bitproof 2026-11 losses v1");
+    /// What decides which segments of a training an auditor executes again.
+    SampleKind = Some("bitproof 2026-11 sample v1");
     /// What the tools of a command are on one machine.
     ToolsKind = Some("bitproof 2026-11 tools v1");
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 
-use bitproof_core_ledger::digest::{Content, Digest};
+use bitproof_core_ledger::digest::{Content, Digest, MomentsKind, ParametersKind};
 use bitproof_core_ledger::folder::{self, FolderError, FolderFile};
 use serde::{Deserialize, Serialize};
 
-use crate::safetensors::SafetensorsError;
+use crate::safetensors::{self, SafetensorsError, Tensors};
 
 /// The schema of a checkpoint's state.
 pub const SCHEMA: &str = "bitproof/checkpoint/v1";
@@ -81,6 +81,20 @@ pub enum CheckpointError {
         /// Which file.
         file: &'static str,
     },
+    /// The folder of a step holds the state of another one.
+    #[error("the checkpoint in the folder of step {folder} is of step {step}")]
+    OtherStep {
+        /// The step of the folder.
+        folder: u64,
+        /// The step of the state.
+        step: u64,
+    },
+    /// A file belongs to no checkpoint.
+    #[error("{path:?} is no file of a checkpoint")]
+    Stray {
+        /// The file.
+        path: String,
+    },
     /// The packed folder cannot be read.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -145,6 +159,20 @@ impl Checkpoint {
             }
         }
         Ok(Self { state, model, optimizer })
+    }
+
+    /// The digests of its parameters and of what the optimizer remembers: those of the segment that ends with its step.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Safetensors`].
+    pub fn digests(&self) -> Result<(Digest<ParametersKind>, Digest<MomentsKind>), CheckpointError> {
+        // Parameters lie in the order of their names, and moments one after the other, as their names ascend.
+        fn rows(tensors: &Tensors) -> impl Iterator<Item = &[f32]> {
+            tensors.values().map(|tensor| tensor.data.as_slice())
+        }
+        let (weights, _) = safetensors::decode_with_metadata(&self.model)?;
+        let moments = safetensors::decode(&self.optimizer)?;
+        Ok((Digest::of_floats(rows(&weights)), Digest::of_floats(rows(&moments))))
     }
 }
 
@@ -240,8 +268,61 @@ pub fn unpack(packed: &[u8], step: u64) -> Result<Checkpoint, CheckpointError> {
         }
         Ok(())
     })?;
+    whole(step, found)
+}
+
+/// Reads every checkpoint of a packed folder in turn, ascending by step; one is in memory at a time.
+///
+/// # Errors
+/// [`CheckpointError`] when it is not a folder of checkpoints and nothing else; and what `each` returns.
+pub fn each_in<E: From<CheckpointError>>(
+    packed: &[u8],
+    mut each: impl FnMut(Checkpoint) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut found: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut answer = Ok(());
+    let total = packed.len() as u64;
+    let read = folder::read(&mut &packed[..], |file, contents| {
+        if answer.is_err() {
+            return Ok(());
+        }
+        let Some((step, name)) = part_of(file) else {
+            answer = Err(CheckpointError::Stray { path: file.path.clone() }.into());
+            return Ok(());
+        };
+        let mut bytes = Vec::new();
+        let limit = if name == STATE { MAX_STATE_BYTES } else { total };
+        contents.take(limit).read_to_end(&mut bytes).map_err(FolderError::Source)?;
+        found.insert(name.to_owned(), bytes);
+        // The state is the last file of each folder.
+        if name == STATE {
+            answer = whole(step, std::mem::take(&mut found)).map_err(E::from).and_then(&mut each);
+        }
+        Ok(())
+    });
+    read.map_err(CheckpointError::from)?;
+    answer?;
+    match found.into_keys().next() {
+        None => Ok(()),
+        Some(path) => Err(CheckpointError::Stray { path }.into()),
+    }
+}
+
+/// The step whose checkpoint a file is a part of, and which part.
+fn part_of(file: &FolderFile) -> Option<(u64, &str)> {
+    let (dir, name) = file.path.split_once('/')?;
+    let step = dir.strip_prefix("step-")?.parse().ok()?;
+    (folder_of(step) == dir && [MODEL_FILE, OPTIMIZER_FILE, STATE].contains(&name)).then_some((step, name))
+}
+
+/// The checkpoint of a step, of the files of its folder.
+fn whole(step: u64, mut found: BTreeMap<String, Vec<u8>>) -> Result<Checkpoint, CheckpointError> {
     let mut take = |file: &'static str| found.remove(file).ok_or(CheckpointError::Missing { step, file });
-    Checkpoint::open(&take(STATE)?, take(MODEL_FILE)?, take(OPTIMIZER_FILE)?)
+    let checkpoint = Checkpoint::open(&take(STATE)?, take(MODEL_FILE)?, take(OPTIMIZER_FILE)?)?;
+    match checkpoint.state.step {
+        of if of == step => Ok(checkpoint),
+        of => Err(CheckpointError::OtherStep { folder: step, step: of }),
+    }
 }
 
 #[cfg(test)]
@@ -258,9 +339,33 @@ mod tests {
         assert_eq!(steps_in(&packed).unwrap(), [5, 120]);
         assert_eq!(unpack(&packed, 120).unwrap(), checkpoint(120));
         assert!(matches!(unpack(&packed, 6), Err(CheckpointError::Missing { step: 6, file: STATE })));
+        let all = |packed: &[u8]| {
+            let mut all = Vec::new();
+            each_in(packed, |checkpoint| -> Result<(), CheckpointError> {
+                all.push(checkpoint);
+                Ok(())
+            })
+            .map(|()| all)
+        };
+        assert_eq!(all(&packed).unwrap(), [checkpoint(5), checkpoint(120)]);
         for end in 0..packed.len() {
-            assert!(unpack(&packed[..end], 120).is_err(), "prefix {end}");
+            assert!(unpack(&packed[..end], 120).is_err() && all(&packed[..end]).is_err(), "prefix {end}");
         }
+        // One in the folder of another step.
+        let name = |packed: &[u8], from: &[u8], to: &[u8]| {
+            let at = |bytes: &[u8]| bytes.windows(from.len()).position(|window| window == from);
+            let mut packed = packed.to_vec();
+            while let Some(at) = at(&packed) {
+                packed[at..at + from.len()].copy_from_slice(to);
+            }
+            packed
+        };
+        let moved = name(&packed, b"step-000000000120", b"step-000000000121");
+        let other = |error| matches!(error, CheckpointError::OtherStep { folder: 121, step: 120 });
+        assert!(unpack(&moved, 121).is_err_and(other) && all(&moved).is_err_and(other));
+        // A file that is no part of one.
+        let stray = name(&packed, b"step-000000000120", b"stop-000000000120");
+        assert!(all(&stray).is_err_and(|error| matches!(error, CheckpointError::Stray { .. })));
     }
 
     #[test]

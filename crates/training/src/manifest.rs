@@ -12,8 +12,10 @@ use bitproof_scheduler::ledger::{ledger_root, result_root, Entry, Outcome};
 use bitproof_scheduler::{ActionDigest, Plan, PlanDigest, PlanError, PlannedTask, TaskId};
 use serde::{Deserialize, Serialize};
 
+use crate::step_roots::{is_training, StepRoots};
+
 /// The schema that this version writes and reads.
-pub const SCHEMA: &str = "bitproof/manifest/v2";
+pub const SCHEMA: &str = "bitproof/manifest/v3";
 
 /// A manifest that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -137,13 +139,15 @@ pub struct Manifest {
     pub tasks: Vec<ManifestTask>,
     /// The last value of each metric.
     pub metrics: BTreeMap<String, ManifestMetric>,
+    /// The step tree of each training that was done, by task.
+    pub step_roots: StepRoots,
     /// The plan's canonical bytes in base64: what is needed to execute it again.
     pub plan: String,
 }
 
 impl Manifest {
     /// The manifest of what was executed of a plan.
-    pub fn new(plan: &Plan, entries: &[Entry], metrics: &MetricSet) -> Self {
+    pub fn new(plan: &Plan, entries: &[Entry], metrics: &MetricSet, step_roots: &StepRoots) -> Self {
         let spec = plan.spec();
         let task = |(sequence, entry): (usize, &Entry)| {
             let planned = plan.task(sequence);
@@ -180,6 +184,7 @@ impl Manifest {
             data: data.collect(),
             tasks: entries.iter().enumerate().map(task).collect(),
             metrics: metrics.finals().into_iter().map(|(name, value)| (name, metric(value))).collect(),
+            step_roots: step_roots.clone(),
             plan: STANDARD.encode(plan.encode()),
         }
     }
@@ -243,7 +248,15 @@ impl Manifest {
             Ok(Entry { task: task.spec.id.clone(), lane, tick, action: told.action, outcome })
         };
         let entries = plan.tasks().zip(&self.tasks).map(entry).collect::<Result<Vec<_>, _>>()?;
-        let mut again = Self::new(&plan, &entries, &MetricSet::default());
+        let trained: Vec<&str> = (plan.tasks().zip(&entries))
+            .filter(|(task, entry)| is_training(task.spec, entry))
+            .map(|(task, _)| task.spec.id.0.as_str())
+            .collect();
+        if trained.len() != self.step_roots.len() || !trained.iter().all(|t| self.step_roots.contains_key(*t))
+        {
+            return Err(inconsistent("step_roots"));
+        }
+        let mut again = Self::new(&plan, &entries, &MetricSet::default(), &self.step_roots);
         again.metrics.clone_from(&self.metrics);
         if again != *self {
             return Err(inconsistent("ledger_root, or what the plan tells of its tasks,"));

@@ -126,6 +126,17 @@ impl Boundaries {
         step == self.steps || (self.checkpoint_every > 0 && step.is_multiple_of(self.checkpoint_every))
     }
 
+    /// The last step of each segment, ascending.
+    pub fn ends(self) -> impl Iterator<Item = u64> {
+        let next = move |after: u64| {
+            let multiple = |every: u64| (after / every + 1).saturating_mul(every);
+            let checkpoint =
+                if self.checkpoint_every == 0 { self.steps } else { multiple(self.checkpoint_every) };
+            (after < self.steps).then(|| multiple(self.leaf_every.max(1)).min(checkpoint).min(self.steps))
+        };
+        std::iter::successors(next(0), move |&end| next(end))
+    }
+
     /// How many segments there are.
     pub fn segments(&self) -> u64 {
         let a = self.leaf_every.max(1);
@@ -214,6 +225,19 @@ impl StepTree {
     /// The first step of a segment.
     pub fn first_step(&self, index: usize) -> u64 {
         index.checked_sub(1).map_or(1, |before| self.segments[before].end + 1)
+    }
+
+    /// The first segment, from 0, that does not end where the plan's does, with the last step of the plan's; `None` there when the plan has
+    /// fewer segments.
+    pub fn other_end(&self, planned: Boundaries) -> Option<(usize, Option<u64>)> {
+        let mut ends = planned.ends();
+        for (index, segment) in self.segments.iter().enumerate() {
+            let end = ends.next();
+            if end != Some(segment.end) {
+                return Some((index, end));
+            }
+        }
+        ends.next().map(|end| (self.segments.len(), Some(end)))
     }
 
     /// The first segment in which two trainings differ, with the number of subtrees that were compared: where two subtrees have one root,
@@ -312,8 +336,20 @@ mod tests {
             let at = Boundaries { steps, leaf_every, checkpoint_every };
             let counted = (1..=steps).filter(|&step| at.ends_with(step)).count() as u64;
             assert_eq!(at.segments(), counted, "{at:?}");
+            assert!(at.ends().eq((1..=steps).filter(|&step| at.ends_with(step))), "{at:?}");
             assert!(at.checkpoint_at(steps) && (1..=steps).all(|s| !at.checkpoint_at(s) || at.ends_with(s)));
         }
+    }
+
+    #[test]
+    fn ends_that_are_not_the_plans_are_told() {
+        let planned = |steps, leaf_every| Boundaries { steps, leaf_every, checkpoint_every: 0 };
+        let tree = tree(4, 4);
+        assert_eq!(tree.other_end(planned(20, 5)), None);
+        assert_eq!(tree.other_end(planned(20, 10)), Some((0, Some(10))));
+        assert_eq!(tree.other_end(planned(18, 5)), Some((3, Some(18))));
+        assert_eq!(tree.other_end(planned(15, 5)), Some((3, None)));
+        assert_eq!(tree.other_end(planned(21, 5)), Some((4, Some(21))));
     }
 
     #[test]

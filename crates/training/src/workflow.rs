@@ -52,6 +52,7 @@ use crate::run_folder::{
     RESUME, SIGNATURE_SUFFIX, TELEMETRY,
 };
 use crate::stages;
+use crate::step_roots::{step_roots, StepRoots};
 use worker::Worker;
 
 /// What a run needs of its surroundings.
@@ -166,6 +167,7 @@ pub fn run(
             &folder,
             &execution,
             &metrics,
+            StepRoots::new(),
             Judgements::default(),
             &governance,
             &records,
@@ -199,8 +201,9 @@ pub fn run(
     let head = recorder.record(&events)?;
     tracing::info!(run = folder.name, ledger_root = %ledger.root(), tree_size = head.size, "run sealed");
 
+    let roots = step_roots(&objects, &folder.plan, &execution.entries)?;
     let mut report =
-        RunReport::new(&folder, &execution, &metrics, judgements, &governance, &records, &observed);
+        RunReport::new(&folder, &execution, &metrics, roots, judgements, &governance, &records, &observed);
     report.governance_root = governance.root(&folder);
     report.head = Some(head);
     Ok(finish(report))
@@ -395,7 +398,8 @@ fn write_sealed_files(
     governance: &Governance,
 ) -> Result<(), WorkflowError> {
     let (staging, files) = (recorder.store.staging(), recorder.store.files());
-    let manifest = Manifest::new(&folder.plan, &execution.entries, metrics).encode();
+    let roots = step_roots(&recorder.store.objects(), &folder.plan, &execution.entries)?;
+    let manifest = Manifest::new(&folder.plan, &execution.entries, metrics, &roots).encode();
     let signature = signature::sign(MANIFEST, &manifest, &recorder.artifact_key)?;
     let evidence = pretty(evidence);
     files.replace_all(

@@ -1,6 +1,6 @@
 //! What a training leaves besides its model.
 
-use bitproof_training::checkpoint::{steps_in, unpack, CheckpointState};
+use bitproof_training::checkpoint::{each_in, steps_in, unpack, CheckpointError, CheckpointState};
 use bitproof_training::steps::StepTree;
 
 pub(super) fn steps(bytes: &[u8]) -> bool {
@@ -19,8 +19,22 @@ pub(super) fn checkpoint_state(bytes: &[u8]) -> bool {
     })
 }
 
-/// A packed folder of which every checkpoint is whole.
+/// A packed folder of whole checkpoints, and of nothing else.
 pub(super) fn checkpoints(bytes: &[u8]) -> bool {
-    let Ok(steps) = steps_in(bytes) else { return false };
-    !steps.is_empty() && steps.into_iter().all(|step| unpack(bytes, step).is_ok())
+    let mut read = Vec::new();
+    let all = each_in(bytes, |checkpoint| -> Result<(), CheckpointError> {
+        let _ = checkpoint.digests();
+        read.push(checkpoint);
+        Ok(())
+    });
+    if all.is_err() || read.is_empty() {
+        return false;
+    }
+    let steps: Vec<u64> = read.iter().map(|checkpoint| checkpoint.state.step).collect();
+    assert!(steps.is_sorted_by(|a, b| a < b));
+    assert_eq!(steps_in(bytes).expect("it is a folder of checkpoints"), steps);
+    for checkpoint in read {
+        assert_eq!(unpack(bytes, checkpoint.state.step).expect("it was read"), checkpoint);
+    }
+    true
 }

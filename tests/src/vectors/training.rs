@@ -53,6 +53,16 @@ fn checkpoints(book: &mut Book<'_>) {
     let mut other = packed.clone();
     other[at] ^= 1;
     book.add("not-another-weight", other);
+    let replaced = |from: &str, to: &str| {
+        let mut bytes = packed.clone();
+        while let Some(at) = bytes.windows(from.len()).position(|window| window == from.as_bytes()) {
+            bytes[at..at + from.len()].copy_from_slice(to.as_bytes());
+        }
+        bytes
+    };
+    book.add("not-in-the-folder-of-another-step", replaced("step-000000000100", "step-000000000101"));
+    book.add("not-a-step-with-other-digits", replaced("step-000000000100", "step-+00000000100"));
+    book.add("not-a-file-that-is-no-part", replaced("100/optimizer", "100/optimisir"));
     book.add("not-without-its-end", packed[..packed.len() - 1].to_vec());
     book.add("two-checkpoints", packed);
 }

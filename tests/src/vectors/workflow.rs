@@ -21,6 +21,7 @@ use bitproof_training::governance::{
 use bitproof_training::manifest::Manifest;
 use bitproof_training::models::{self, DataShape, ModelSpec};
 use bitproof_training::safetensors::{self as tensors, Metadata, Tensor, Tensors};
+use bitproof_training::step_roots::StepRoots;
 
 use super::{Book, Chapter};
 use crate::decoders::written;
@@ -265,15 +266,20 @@ fn manifest(book: &mut Book<'_>) {
     let plan = plan();
     let mut metrics = MetricSet::default();
     metrics.push("first/loss", 1, 0.1);
-    let good = Manifest::new(&plan, &entries(&plan), &metrics).encode();
+    let good = Manifest::new(&plan, &entries(&plan), &metrics, &StepRoots::new()).encode();
     let good = String::from_utf8(good).expect("JSON is UTF-8");
-    book.replaced("another-schema", &good, "manifest/v2", "manifest/v3");
+    book.replaced("another-schema", &good, "manifest/v3", "manifest/v2");
     book.replaced("an-unknown-field", &good, "\"seed\"", "\"more\": 1,\n  \"seed\"");
     book.replaced("a-field-twice", &good, "\"seed\": 7", "\"seed\": 7,\n  \"seed\": 7");
     book.replaced("a-space-more", &good, "\"seed\": 7", "\"seed\":  7");
     book.replaced("an-outcome-that-its-root-does-not-cover", &good, "\"done\"", "\"skipped\"");
     book.replaced("an-outcome-without-its-cause", &good, "\"done\"", "\"failed\"");
     book.replaced("another-seed-than-its-plan", &good, "\"seed\": 7", "\"seed\": 8");
+    let root = format!(
+        "\"step_roots\": {{\n    \"first\": {{\n      \"root\": \"{}\",\n      \"segments\": 1,\n      \"steps\": 1\n    }}\n  }}",
+        "0".repeat(64)
+    );
+    book.replaced("a-step-root-of-a-task-without-segments", &good, "\"step_roots\": {}", &root);
     book.replaced("a-plan-that-is-no-base64", &good, "\"plan\": \"", "\"plan\": \"!");
     let digest = plan.digest().to_string();
     book.replaced("another-plan-digest", &good, &digest, &"0".repeat(64));

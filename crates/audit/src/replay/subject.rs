@@ -10,6 +10,8 @@ use bitproof_scheduler::ledger::{Entry, Outcome};
 use bitproof_scheduler::{action_digest, Plan};
 use bitproof_training::manifest::{Manifest, ManifestError};
 use bitproof_training::run_folder::RunFolder;
+use bitproof_training::stages;
+use bitproof_training::step_roots::StepRoots;
 
 use super::{ReplayError, ReplayOf, ReplayRequest};
 use crate::anchors::Anchors;
@@ -25,6 +27,8 @@ pub(super) struct Subject {
     pub(super) entries: Vec<Entry>,
     /// Where tools were when the run was made: a place to look, which is no part of what is judged.
     pub(super) tools: BTreeMap<String, PathBuf>,
+    /// The step trees that a manifest names; of a run, verification has held them against its objects.
+    pub(super) step_roots: StepRoots,
 }
 
 impl Subject {
@@ -60,7 +64,8 @@ impl Subject {
             tools.extend(seen.command.into_iter().flat_map(|command| command.tool_paths));
         }
         tools.retain(|_, path| path.exists());
-        Ok(Self { name: folder.name, plan: folder.plan, entries, tools })
+        let step_roots = StepRoots::new();
+        Ok(Self { name: folder.name, plan: folder.plan, entries, tools, step_roots })
     }
 
     fn of_manifest(path: &Path) -> Result<Self, ReplayError> {
@@ -77,7 +82,8 @@ impl Subject {
                 return Err(malformed(ManifestError::Inconsistent { what: "an action" }));
             }
         }
-        Ok(Self { name: manifest.pipeline, plan, entries, tools: BTreeMap::new() })
+        let (tools, step_roots) = (BTreeMap::new(), manifest.step_roots);
+        Ok(Self { name: manifest.pipeline, plan, entries, tools, step_roots })
     }
 
     /// The tasks that were committed and are asked for, in commit order.
@@ -95,5 +101,25 @@ impl Subject {
             return Err(ReplayError::NoStage { run: self.name.clone(), stage: stage.clone(), known });
         }
         Ok(wanted)
+    }
+
+    /// The one training that is asked for.
+    pub(super) fn training(&self, request: &ReplayRequest) -> Result<usize, ReplayError> {
+        let trains = |sequence: &usize| {
+            let native = self.plan.task(*sequence).spec.code.native();
+            native.is_some_and(|native| native.kind == stages::TRAIN)
+        };
+        let wanted: Vec<usize> = self.wanted(request)?.into_iter().filter(trains).collect();
+        if let [one] = wanted[..] {
+            return Ok(one);
+        }
+        let all = (0..self.entries.len()).filter(trains);
+        let known: Vec<&str> = all.map(|sequence| self.entries[sequence].task.0.as_str()).collect();
+        Err(ReplayError::Trainings {
+            run: self.name.clone(),
+            stage: request.stage.clone(),
+            trainings: wanted.len(),
+            known: if known.is_empty() { "there is none".to_owned() } else { known.join(", ") },
+        })
     }
 }

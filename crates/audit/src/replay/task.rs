@@ -27,8 +27,8 @@ use crate::divergence::{compare, compare_folders, Comparison, Difference, Diverg
 use crate::verify;
 
 pub(super) struct Replayer<'a> {
-    subject: &'a Subject,
-    request: &'a ReplayRequest,
+    pub(super) subject: &'a Subject,
+    pub(super) request: &'a ReplayRequest,
     /// What was recorded.
     recorded: Option<Objects>,
     /// What the replay made and is what was recorded, where the store does not have it: the store of its own.
@@ -256,7 +256,7 @@ impl<'a> Replayer<'a> {
         Ok(Replayed { entry, tolerated, divergence: None })
     }
 
-    fn inputs(&self, sequence: usize) -> Vec<ObjectId> {
+    pub(super) fn inputs(&self, sequence: usize) -> Vec<ObjectId> {
         let Subject { plan, entries, .. } = self.subject;
         verify::recorded_inputs(plan, entries, &plan.task(sequence).spec.inputs)
             .expect("every input of every executed task is recorded")
@@ -336,7 +336,7 @@ impl Replayed {
 }
 
 /// How the task's code differs from what this program has under its name.
-fn other_code(task: PlannedTask<'_>) -> Option<Difference> {
+pub(super) fn other_code(task: PlannedTask<'_>) -> Option<Difference> {
     let native = task.spec.code.native()?;
     let recorded = native.to_string();
     let replayed = match stages::NATIVE.iter().find(|(kind, _)| *kind == native.kind) {

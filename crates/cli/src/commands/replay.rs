@@ -2,49 +2,37 @@ use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use bitproof_audit::{replay, Deviation, ReplayOf, ReplayOutcome, ReplayReport, ReplayRequest, Tolerated};
+use bitproof_audit::{
+    replay, Deviation, ReplayOf, ReplayOutcome, ReplayReport, ReplayRequest, StepsWanted, Tolerated,
+};
 use bitproof_core_ledger::Store;
 use bitproof_training::data::DataFiles;
 use bitproof_training::workflow::project_tools;
 use serde_json::{json, Value};
 
 use super::run::paths;
-use crate::args::Replay;
+use super::steps;
+use crate::args::{Effort, Replay};
 use crate::context::{App, Scratch};
 use crate::divergence::divergence_json;
 use crate::exit::{Exit, Failure};
 
 pub(super) fn execute(app: &App, args: &Replay) -> Result<Exit, Failure> {
-    let mut data = DataFiles::default();
-    for (name, path) in &args.data {
-        data.add(Path::new(path)).map_err(|e| {
-            let hint = "name a file or folder that exists";
-            Failure::usage(format!("--data {name}: cannot read {path}: {e}\n  hint: {hint}"))
-        })?;
-    }
-    let is_manifest = args.run.ends_with(".json") || args.run.contains('/');
-    let (of, store) = match is_manifest {
-        true => (ReplayOf::Manifest(PathBuf::from(&args.run)), app.store().ok()),
-        false => (ReplayOf::Run(args.run.clone()), Some(app.store()?)),
-    };
-    let project = project(store.as_ref());
-    let mut tools = project_tools(&project)?;
-    for (name, path) in paths(&args.tools) {
-        tools.insert(name, std::path::absolute(path)?);
-    }
+    let of = named(&args.run);
+    let store = store(app, &[&of])?;
     let scratch = Scratch::new()?;
-    let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let request = ReplayRequest {
-        of,
-        stage: args.stage.clone(),
-        workers: args.effort.workers.unwrap_or(processors),
-        threads: args.effort.threads.unwrap_or(processors).get(),
-        data,
-        tools,
-        project,
-        scratch: scratch.path().to_owned(),
-        cancel: app.cancel.clone(),
+    let (stage, data, tools) = (args.stage.as_deref(), &args.data, &args.tools);
+    let with =
+        With { store: store.as_ref(), stage, effort: &args.effort, data, tools, scratch: scratch.path() };
+    let request = with.request(app, of)?;
+    let wanted = match (args.steps, args.sample, &args.nonce) {
+        (Some((first, last)), ..) => Some(StepsWanted::Range { first, last }),
+        (None, Some(count), Some(nonce)) => Some(StepsWanted::Sample { count, nonce: nonce.clone() }),
+        _ => None,
     };
+    if let Some(wanted) = wanted {
+        return steps::execute(app, store.as_ref(), &request, &wanted);
+    }
     let report = replay(store.as_ref(), &request)?;
     app.progress.clear();
     app.answer(|| to_json(&report), || to_text(&report, app))?;
@@ -52,6 +40,61 @@ pub(super) fn execute(app: &App, args: &Replay) -> Result<Exit, Failure> {
         ReplayOutcome::Identical | ReplayOutcome::WithinTolerance => Exit::Done,
         ReplayOutcome::Diverged => Exit::No,
     })
+}
+
+/// What a run is named by on the command line: the path of a manifest ends with `.json` or holds a `/`.
+pub(super) fn named(run: &str) -> ReplayOf {
+    match run.ends_with(".json") || run.contains('/') {
+        true => ReplayOf::Manifest(PathBuf::from(run)),
+        false => ReplayOf::Run(run.to_owned()),
+    }
+}
+
+/// The store at hand; manifests alone need none.
+pub(super) fn store(app: &App, of: &[&ReplayOf]) -> Result<Option<Store>, Failure> {
+    match of.iter().all(|of| matches!(of, ReplayOf::Manifest(_))) {
+        true => Ok(app.store().ok()),
+        false => app.store().map(Some),
+    }
+}
+
+/// With what a run is executed again.
+pub(super) struct With<'a> {
+    pub(super) store: Option<&'a Store>,
+    pub(super) stage: Option<&'a str>,
+    pub(super) effort: &'a Effort,
+    pub(super) data: &'a [(String, String)],
+    pub(super) tools: &'a [(String, String)],
+    pub(super) scratch: &'a Path,
+}
+
+impl With<'_> {
+    pub(super) fn request(&self, app: &App, of: ReplayOf) -> Result<ReplayRequest, Failure> {
+        let mut data = DataFiles::default();
+        for (name, path) in self.data {
+            data.add(Path::new(path)).map_err(|e| {
+                let hint = "name a file or folder that exists";
+                Failure::usage(format!("--data {name}: cannot read {path}: {e}\n  hint: {hint}"))
+            })?;
+        }
+        let project = project(self.store);
+        let mut tools = project_tools(&project)?;
+        for (name, path) in paths(self.tools) {
+            tools.insert(name, std::path::absolute(path)?);
+        }
+        let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Ok(ReplayRequest {
+            of,
+            stage: self.stage.map(str::to_owned),
+            workers: self.effort.workers.unwrap_or(processors),
+            threads: self.effort.threads.unwrap_or(processors).get(),
+            data,
+            tools,
+            project,
+            scratch: self.scratch.to_owned(),
+            cancel: app.cancel.clone(),
+        })
+    }
 }
 
 /// Where the pipeline is looked for: beside the store, else here.

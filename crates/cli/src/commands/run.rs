@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use bitproof_scheduler::dispatch::End;
 use bitproof_training::judge::budget_word;
+use bitproof_training::step_roots::StepRoot;
 use bitproof_training::workflow::{self, prepare, RunReport, RunRequest, RunStatus, TaskReport, TaskState};
 use serde_json::{json, Value};
 
 use super::gate::{gate_json, gate_table};
+use super::steps::counted;
 use crate::args::{Effort, Engine, Pipeline, Run};
 use crate::context::{self, App};
 use crate::controls::{control_json, control_table};
@@ -112,7 +114,7 @@ pub(super) fn to_json(report: &RunReport) -> Value {
             "failed": count(report, |s| matches!(s, TaskState::Failed(_))),
             "skipped": count(report, |s| matches!(s, TaskState::Skipped(_))),
         },
-        "stages": stages, "metrics": report.metrics, "gates": gates, "budgets": budgets,
+        "stages": stages, "metrics": report.metrics, "step_roots": report.step_roots, "gates": gates, "budgets": budgets,
         "controls": report.controls.iter().map(|entry| control_json(entry, &report.lanes)).collect::<Vec<_>>(),
         "governance_root": report.governance_root,
         "tree_size": report.head.as_ref().map(|h| h.size), "tree_root": report.head.as_ref().map(|h| h.root_base64()),
@@ -201,6 +203,7 @@ pub(super) fn to_text(report: &RunReport, paint: Paint) -> String {
         vec!["ledger root".to_owned(), report.ledger_root.to_string()],
         vec!["result root".to_owned(), report.result_root.to_string()],
     ];
+    rows.extend(report.step_roots.iter().map(|(task, root)| step_root_row(task, root)));
     if let Some(root) = &report.governance_root {
         rows.push(vec!["governance root".to_owned(), root.to_string()]);
     }
@@ -221,6 +224,12 @@ pub(super) fn to_text(report: &RunReport, paint: Paint) -> String {
         }
     }
     text
+}
+
+/// The step tree of a training in short.
+pub(super) fn step_root_row(task: &str, tree: &StepRoot) -> Vec<String> {
+    let segments = counted(tree.segments, "segment");
+    vec!["step root".to_owned(), format!("{task} {} ({segments})", tree.root)]
 }
 
 fn times(attempts: u32) -> String {

@@ -2,9 +2,11 @@ use std::fmt::Write as _;
 
 use bitproof_core_ledger::clock::rfc3339;
 use bitproof_training::governance::GovernanceView;
+use bitproof_training::manifest::Manifest;
 use bitproof_training::run_folder::{RunError, RunFolder, RunIndex, RunRow};
 use serde_json::json;
 
+use super::run::step_root_row;
 use crate::args::Show;
 use crate::context::App;
 use crate::controls::{control_json, control_table};
@@ -34,7 +36,8 @@ pub(super) fn execute(app: &App, args: &Show) -> Result<Exit, Failure> {
                 "ledger_root": row.seal.as_ref().map(|s| s.ledger_root),
                 "result_root": row.seal.as_ref().map(|s| s.result_root),
                 "seed": facts.seed, "kernels_spec": facts.kernels_spec, "data": facts.data, "params": facts.params,
-                "code": facts.code, "metrics": facts.metrics, "tasks": manifest.as_ref().map(|m| &m.tasks),
+                "code": facts.code, "metrics": facts.metrics,
+                "step_roots": manifest.as_ref().map(|m| &m.step_roots), "tasks": manifest.as_ref().map(|m| &m.tasks),
                 "verdicts": verdicts,
                 "controls": governance.iter().flat_map(|g| &g.entries).map(|e| control_json(e, lanes)).collect::<Vec<_>>(),
                 "governance_root": governance.as_ref().map(|g| g.root), "folder": folder.dir(),
@@ -51,7 +54,7 @@ pub(super) fn execute(app: &App, args: &Show) -> Result<Exit, Failure> {
                 map.iter().map(|(k, v)| vec![k.clone(), v.clone()]).collect()
             };
             let title = format!("{} {}", app.paint.bold(&row.run), app.paint.verdict(row.status()));
-            section(&title, summary(row, &folder, governance.as_ref(), sealed.as_deref()));
+            section(&title, summary(row, &folder, manifest.as_ref(), governance.as_ref(), sealed.as_deref()));
             section("data", pairs(&facts.data));
             section("parameters", pairs(&facts.params));
             section("code", pairs(&facts.code));
@@ -78,6 +81,7 @@ pub(super) fn execute(app: &App, args: &Show) -> Result<Exit, Failure> {
 fn summary(
     row: &RunRow,
     folder: &RunFolder,
+    manifest: Option<&Manifest>,
     governance: Option<&GovernanceView>,
     sealed: Option<&str>,
 ) -> Vec<Vec<String>> {
@@ -87,6 +91,8 @@ fn summary(
         rows.push(pair("ledger root", seal.ledger_root.to_string()));
         rows.push(pair("result root", seal.result_root.to_string()));
     }
+    let roots = manifest.iter().flat_map(|manifest| &manifest.step_roots);
+    rows.extend(roots.map(|(task, root)| step_root_row(task, root)));
     rows.extend(governance.map(|governance| pair("governance root", governance.root.to_string())));
     rows.push(pair("seed", folder.plan.spec().seed.to_string()));
     rows.push(pair("sealed", sealed.unwrap_or("not yet").to_owned()));

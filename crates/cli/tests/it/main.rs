@@ -12,5 +12,6 @@ mod process;
 mod project;
 mod reference;
 mod replay;
+mod steps;
 mod tools;
 mod venv;

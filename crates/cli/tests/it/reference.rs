@@ -72,6 +72,9 @@ fn json_answers_have_the_documented_fields() {
     ask("run", &["run"], 0);
     ask("run", &["run", "--set", "train.epochs=1"], 1);
     ask("replay", &["replay", "small-1"], 0);
+    let sample = ["--sample", "1", "--nonce", "000102030405060708090a0b0c0d0e0f"];
+    ask("replay-steps", &[&["replay", "small-1"], &sample[..]].concat(), 0);
+    ask("bisect", &["bisect", "small-1", "small-2"], 1);
     ask("runs", &["runs"], 0);
     ask("show", &["show", "small-2"], 0);
     ask("compare", &["compare", "small-1", "small-2"], 0);

@@ -23,6 +23,7 @@ use crate::judge::JudgeError;
 use crate::pipeline::PipelineError;
 use crate::recorder::RecorderError;
 use crate::run_folder::RunError;
+use crate::step_roots::StepRootsError;
 
 /// What an error says to whoever called: the exit codes of the command line stand for these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,9 @@ pub enum WorkflowError {
     /// A training's checkpoints are damaged.
     #[error("the checkpoints of a training: {0}")]
     Checkpoint(#[from] CheckpointError),
+    /// The segments of a training are damaged.
+    #[error(transparent)]
+    Steps(#[from] StepRootsError),
     /// The pipeline file, or a data file that it names, cannot be read.
     #[error("{place}cannot read {}: {source}\n  hint: {hint}", path.display())]
     Unreadable {
@@ -208,12 +212,14 @@ impl WorkflowError {
             | Self::Note(_)
             | Self::Inventory(InventoryError::File(_) | InventoryError::TooMany { .. })
             | Self::Object(ObjectError::File(_))
+            | Self::Steps(StepRootsError::Object(ObjectError::File(_)))
             | Self::Judge(JudgeError::Object(ObjectError::File(_))) => FailureKind::CouldNot,
             Self::Ledger(_)
             | Self::Governance(_)
             | Self::Inventory(_)
             | Self::Object(_)
             | Self::Checkpoint(_)
+            | Self::Steps(_)
             | Self::Judge(_) => FailureKind::No,
         }
     }

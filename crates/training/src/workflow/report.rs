@@ -17,6 +17,7 @@ use crate::governance::{self, Governance};
 use crate::judge::{JudgedBudget, JudgedGate};
 use crate::observed::ObservedTask;
 use crate::run_folder::RunFolder;
+use crate::step_roots::StepRoots;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +92,8 @@ pub struct RunReport {
     pub tasks: Vec<TaskReport>,
     /// The last value of each metric.
     pub metrics: BTreeMap<String, f64>,
+    /// The step tree of each training that was done, by task; none where the run is incomplete.
+    pub step_roots: StepRoots,
     /// Its gates.
     pub gates: Vec<JudgedGate>,
     /// Its budgets.
@@ -122,10 +125,12 @@ pub struct RunReport {
 }
 
 impl RunReport {
+    #[expect(clippy::too_many_arguments, reason = "each is a part of what a run ended with")]
     pub(super) fn new(
         folder: &RunFolder,
         execution: &Execution,
         metrics: &MetricSet,
+        step_roots: StepRoots,
         Judgements { gates, budgets }: Judgements,
         governance: &Governance,
         records: &[Record],
@@ -177,6 +182,7 @@ impl RunReport {
             plan_digest: folder.plan.digest(),
             tasks,
             metrics: metrics.finals(),
+            step_roots,
             gates,
             budgets,
             lanes: folder.plan.spec().lanes.clone(),
