@@ -30,7 +30,7 @@ use crate::args::{Cli, Global, LogFormat};
 use crate::commands;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Paint};
-use crate::progress::Progress;
+use crate::progress::{Lines, Progress};
 
 /// Reads the command line, runs the command, prints its error.
 pub(crate) fn main() -> Exit {
@@ -186,12 +186,15 @@ impl App {
             LogFormat::Text => lines.boxed(),
             LogFormat::Json => lines.json().boxed(),
         };
-        let watched = io::stderr().is_terminal() && !self.global.no_progress && !self.global.quiet;
-        let bar = watched.then(|| self.progress.clone().with_filter(LevelFilter::INFO));
+        let watched = !self.global.no_progress && !self.global.quiet;
+        let terminal = io::stderr().is_terminal();
+        let bar = (watched && terminal).then(|| self.progress.clone().with_filter(LevelFilter::DEBUG));
+        let plain = (watched && !terminal).then(|| Lines::new().with_filter(LevelFilter::DEBUG));
         tracing_subscriber::registry()
             .with(lines.with_filter(filter))
             .with(self.collector.layer().with_filter(LevelFilter::INFO))
             .with(bar)
+            .with(plain)
             .try_init()
             .map_err(|e| Failure::from(anyhow::Error::from(e)))
     }

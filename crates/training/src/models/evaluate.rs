@@ -11,7 +11,7 @@ use crate::trainable::{Batch, BatchTargets, Evaluation, Inputs, Predictions, Tra
 /// How many examples are evaluated at once.
 pub const EXAMPLES_A_BATCH: usize = 256;
 /// How many windows of a text are evaluated at once.
-pub const WINDOWS_A_BATCH: usize = 64;
+pub const WINDOWS_A_BATCH: usize = 16;
 
 /// What a model did on data.
 #[derive(Debug, Clone, PartialEq)]

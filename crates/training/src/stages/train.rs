@@ -259,7 +259,7 @@ impl<'a> Execution<'a> {
     /// Takes note of a step, and records the losses where they are due.
     fn note(&mut self, done: &StepDone) -> Result<(), StageError> {
         let loss = done.loss / done.count as f64;
-        tracing::info!(target: "bitproof::progress", task = self.task.id.0, step = done.step, loss);
+        tracing::debug!(target: "bitproof::progress", task = self.task.id.0, step = done.step, loss);
         self.progress.loss += done.loss;
         self.progress.count += done.count;
         self.progress.segments.extend(done.segment.clone());
@@ -285,8 +285,12 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
+    /// Records a metric, and shows its curve among what is measured: there in millionths, since telemetry counts in whole numbers.
     fn record(&mut self, step: u64, key: &str, value: f64) {
         self.recorded.push(&format!("{}/{key}", self.task.id), step, value);
+        let (name, millionths) =
+            (format!("{}/{key}_millionths", self.task.stage), (value * 1e6).round() as i64);
+        tracing::info!(target: bitproof_telemetry::METRIC, name, value = millionths, unit = "count", step);
     }
 
     /// Keeps a checkpoint where a process that comes after a crash finds it.
