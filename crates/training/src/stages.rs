@@ -22,7 +22,7 @@ mod train;
 
 pub use dataset::{divide, Divided, DividedRows};
 pub use generate::TextError;
-pub use train::{with_intervals, Training, CHECKPOINTS, STEPS};
+pub use train::{Intervals, Training, CHECKPOINTS, INTERVALS, STEPS};
 
 /// The kind of the stage that trains.
 pub const TRAIN: &str = "train";

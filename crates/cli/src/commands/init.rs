@@ -14,6 +14,7 @@ type TemplateFile = (&'static str, &'static [u8]);
 
 const DIGITS: &[TemplateFile] = &[
     ("bitproof.toml", include_bytes!("../../templates/digits/bitproof.toml")),
+    ("lenet.toml", include_bytes!("../../templates/digits/lenet.toml")),
     ("data/digits.csv.gz", include_bytes!("../../templates/digits/data/digits.csv.gz")),
     ("README.md", include_bytes!("../../templates/digits/README.md")),
 ];

@@ -49,6 +49,53 @@ fn the_readme_of_the_repository_has_the_roots_of_the_digits() {
     assert_eq!(ran["result_root"], after(&page, "result root  "));
 }
 
+/// Trainings that are too long for a test in full, with what makes them short.
+#[test]
+fn the_long_trainings_run_in_a_small_form_with_the_same_roots_for_any_number_of_threads() {
+    let shakespeare: &[&str] = &[
+        "--set",
+        "train.steps=12",
+        "--set",
+        "train.checkpoint_every=4",
+        "--set",
+        "train.width=32",
+        "--set",
+        "train.layers=2",
+        "--set",
+        "train.warmup_steps=2",
+        "--set",
+        "generate.characters=60",
+    ];
+    // No gate is judged of a model that has hardly learned.
+    let lenet: &[&str] = &["--set", "train.epochs=1", "--stage", "train"];
+    for (name, file, short) in
+        [("shakespeare", "bitproof.toml", shakespeare), ("digits", "lenet.toml", lenet)]
+    {
+        let ran = ["1", "3"].map(|threads| {
+            let example = Project::copied_from(&folder("examples").join(name));
+            let report = example.json(&[&["run", file, "--threads", threads], short].concat(), 0);
+            assert_eq!(report["status"], "passed");
+            (example, report)
+        });
+        let [(example, one), (_, three)] = &ran;
+        assert_eq!(one["ledger_root"], three["ledger_root"], "{name}");
+        if name == "shakespeare" {
+            let text = fs::read_to_string(example.output("latest", "generate", "text")).unwrap();
+            assert!(text.starts_with("ROSALIND\t") && text.chars().count() == 69, "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn the_readme_of_breast_cancer_has_its_roots() {
+    let example = Project::copied_from(&folder("examples/breast-cancer"));
+    let page = fs::read_to_string(example.path().join("README.md")).unwrap();
+    let ran = example.json(&["run"], 0);
+    assert_eq!(ran["ledger_root"], after(&page, "ledger root  "));
+    assert_eq!(ran["result_root"], after(&page, "result root  "));
+    assert!(ran["controls"].as_array().unwrap().iter().all(|control| control["outcome"] == "passed"));
+}
+
 #[test]
 fn the_readme_of_the_command_example_shows_the_gate_and_the_report() {
     if !python3() {

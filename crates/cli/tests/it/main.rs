@@ -14,4 +14,5 @@ mod reference;
 mod replay;
 mod steps;
 mod tools;
+mod training;
 mod venv;

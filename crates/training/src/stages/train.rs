@@ -1,7 +1,9 @@
 //! `train`: a model by seeded mini-batches in shards, with a leaf for every segment and checkpoints that a killed run goes on from.
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
 
+use bitproof_core_ledger::canon;
 use bitproof_experiment_graph::MetricSet;
 use bitproof_scheduler::TaskSpec;
 
@@ -61,8 +63,7 @@ impl Training {
         let model = models::build(&params.model, &data)?;
         let initial = start.map(|tensors| ParamSet::from_tensors(model.layout(), tensors));
         let initial = initial.transpose().map_err(ModelError::from)?;
-        let params = with_intervals(&params, &*model, train.rows() as u64);
-        let config = config(&params, task, seed, &train)?;
+        let config = config(&params, task, seed, &*model, &train)?;
         let metadata = models::metadata(&params.model, &data);
         Ok(Self { model, train, valid, initial, params, config, metadata })
     }
@@ -108,19 +109,40 @@ fn data_shape(part: &Part) -> DataShape {
     }
 }
 
-/// The parameters with the intervals that they leave open: `leaf_every` by the rule of [`leaf_interval`], `checkpoint_every` a tenth of
-/// the steps, rounded up to a multiple of it.
-pub fn with_intervals(params: &TrainParams, model: &dyn Trainable, rows: u64) -> TrainParams {
-    let steps = steps(params, rows);
-    let by_rule = || {
-        let moments = params.optimizer_kind().moments().len() as u64;
-        let work = model.multiply_adds().saturating_mul(params.batch.into());
-        leaf_interval(model.layout().total() as u64, moments, work).min(steps)
-    };
-    let leaf_every = params.leaf_every.unwrap_or_else(by_rule);
-    let tenth = || steps.div_ceil(10).div_ceil(leaf_every).saturating_mul(leaf_every);
-    let checkpoint_every = params.checkpoint_every.unwrap_or_else(tenth);
-    TrainParams { leaf_every: Some(leaf_every), checkpoint_every: Some(checkpoint_every), ..params.clone() }
+/// Under what name a plan holds [`Intervals`].
+pub const INTERVALS: &str = "intervals";
+
+/// After how many steps each training has a leaf and a checkpoint, as far as the data was there when the run was planned. The stage works the
+/// same numbers out again: they are no parameters, so that of two trainings that differ in their length that alone is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Intervals(BTreeMap<String, (u64, u64)>);
+
+impl Intervals {
+    /// Takes note of a task's leaves and checkpoints.
+    pub fn insert(&mut self, task: &str, (leaf_every, checkpoint_every): (u64, u64)) {
+        self.0.insert(task.to_owned(), (leaf_every, checkpoint_every));
+    }
+
+    /// What the plan holds of them, if there are any.
+    pub fn policy(&self) -> Option<(String, Vec<u8>)> {
+        (!self.0.is_empty()).then(|| (INTERVALS.to_owned(), canon::encode(&self.0)))
+    }
+}
+
+impl TrainParams {
+    /// After how many steps there is a leaf and a checkpoint: as they say, or `leaf_every` by the rule of [`leaf_interval`], and
+    /// `checkpoint_every` a tenth of the steps, rounded up to a multiple of it.
+    pub fn intervals(&self, model: &dyn Trainable, rows: u64) -> (u64, u64) {
+        let steps = steps(self, rows);
+        let by_rule = || {
+            let moments = self.optimizer_kind().moments().len() as u64;
+            let work = model.multiply_adds().saturating_mul(self.batch.into());
+            leaf_interval(model.layout().total() as u64, moments, work).min(steps)
+        };
+        let leaf_every = self.leaf_every.unwrap_or_else(by_rule).max(1);
+        let tenth = || steps.div_ceil(10).div_ceil(leaf_every).saturating_mul(leaf_every);
+        (leaf_every, self.checkpoint_every.unwrap_or_else(tenth))
+    }
 }
 
 /// How many steps a training on so many rows has.
@@ -135,13 +157,12 @@ fn config(
     params: &TrainParams,
     task: &TaskSpec,
     seed: u64,
+    model: &dyn Trainable,
     train: &Part,
 ) -> Result<TrainerConfig, StageError> {
-    let boundaries = Boundaries {
-        steps: steps(params, train.rows() as u64),
-        leaf_every: params.leaf_every.unwrap_or(1),
-        checkpoint_every: params.checkpoint_every.unwrap_or(0),
-    };
+    let rows = train.rows() as u64;
+    let (leaf_every, checkpoint_every) = params.intervals(model, rows);
+    let boundaries = Boundaries { steps: steps(params, rows), leaf_every, checkpoint_every };
     let segments = boundaries.segments();
     if segments > MAX_SEGMENTS {
         let least = boundaries.steps.div_ceil(MAX_SEGMENTS);

@@ -20,7 +20,7 @@ use crate::data::DataFiles;
 use crate::judge::BudgetPolicy;
 use crate::models;
 use crate::pipeline::{self, BudgetSpec, InputRef, OnFailure, Params, Pipeline, Stage};
-use crate::stages::{self, Divided};
+use crate::stages::{self, Divided, Intervals};
 use local::Local;
 use sources::Sources;
 
@@ -149,9 +149,9 @@ pub fn prepare_pipeline(request: &RunRequest, mut pipeline: Pipeline) -> Result<
     });
     let mut sources = Sources::new(folder, &pipeline, &local, request, &hashed)?;
     let data = sources.data()?;
-    let stages = check_datasets(&pipeline, &data, sources.files())?;
+    let intervals = check_datasets(&pipeline, &data, sources.files())?;
     let tools = sources.tools()?;
-    let tasks = stages.iter().map(|stage| {
+    let tasks = pipeline.stages.iter().map(|stage| {
         let code = match &stage.params {
             Params::Command(_) => Code::Command(Box::new(command(&mut sources, stage)?)),
             native => Code::Native(stages::native(native.kind())),
@@ -160,7 +160,6 @@ pub fn prepare_pipeline(request: &RunRequest, mut pipeline: Pipeline) -> Result<
     });
     let tasks = tasks.collect::<Result<Vec<_>, WorkflowError>>()?;
     let (files, kept) = sources.into_found();
-    pipeline.stages = stages;
     let plan = Plan::new(PlanSpec {
         pipeline: pipeline.name.clone(),
         seed: pipeline.seed,
@@ -172,7 +171,7 @@ pub fn prepare_pipeline(request: &RunRequest, mut pipeline: Pipeline) -> Result<
         numerics: stages::NUMERICS,
         data,
         tasks,
-        policy: policy_of(&pipeline),
+        policy: policy_of(&pipeline).into_iter().chain(intervals.policy()).collect(),
     })?;
     Ok(Prepared { pipeline, plan, data: files, tools, kept, hashed })
 }
@@ -274,13 +273,13 @@ fn command(sources: &mut Sources<'_>, stage: &Stage) -> Result<CommandSpec, Work
 }
 
 /// Reads the files of each dataset as its stage will, one dataset after the other, and sees whether the models that learn from it have a
-/// sane size; their intervals are filled in. What a command makes is not there yet.
+/// sane size; with the intervals of each training. What a command makes is not there yet.
 fn check_datasets(
     pipeline: &Pipeline,
     data: &[DataInput],
     files: &DataFiles,
-) -> Result<Vec<Stage>, WorkflowError> {
-    let mut stages = pipeline.stages.clone();
+) -> Result<Intervals, WorkflowError> {
+    let mut intervals = Intervals::default();
     for dataset in &pipeline.stages {
         let Params::Dataset(params) = &dataset.params else { continue };
         let file = |input: &InputRef| match input {
@@ -311,34 +310,30 @@ fn check_datasets(
                 stages::StageError::Data(source) => bad(0, source),
                 other => stage_error(pipeline, dataset, other.to_string(), "correct the stage"),
             })?;
-        check_models(pipeline, dataset, &divided, &mut stages)?;
+        check_models(pipeline, dataset, &divided, &mut intervals)?;
     }
-    Ok(stages)
+    Ok(intervals)
 }
 
-/// The models that learn from a dataset fit it and have a sane size. In `stages`, as in the plan, stands after how many steps each has a leaf and a checkpoint.
+/// The models that learn from a dataset fit it and have a sane size.
 fn check_models(
     pipeline: &Pipeline,
     dataset: &Stage,
     divided: &Divided,
-    stages: &mut [Stage],
+    intervals: &mut Intervals,
 ) -> Result<(), WorkflowError> {
     let (data, rows) = (divided.data_shape(), divided.rows_to_learn_from());
-    for train in stages {
+    for train in &pipeline.stages {
         let Params::Train(params) = &train.params else { continue };
         let learns = |i: &InputRef| matches!(i, InputRef::Output { stage, output } if *stage == dataset.name && output == "train");
         if !train.inputs.first().is_some_and(learns) {
             continue;
         }
-        match models::build(&params.model, &data) {
-            Ok(model) => {
-                train.params = Params::Train(stages::with_intervals(params, &*model, rows));
-            }
-            Err(error) => {
-                let hint = "choose a model that learns from such data, or a smaller one";
-                return Err(stage_error(pipeline, train, error.to_string(), hint));
-            }
-        }
+        let model = models::build(&params.model, &data).map_err(|error| {
+            let hint = "choose a model that learns from such data, or a smaller one";
+            stage_error(pipeline, train, error.to_string(), hint)
+        })?;
+        intervals.insert(&train.name, params.intervals(&*model, rows));
     }
     Ok(())
 }
