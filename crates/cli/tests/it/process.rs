@@ -156,7 +156,7 @@ fn bad_input_ends_with_2_a_place_and_a_hint_and_writes_nothing() {
         ("epochs = 20", "epochs = 99999999999999999999", "got a whole number beyond 64 bits", "write epochs"),
         ("batch = 4", "batch = 0", "batch must be from 1 to 65536", "bounds"),
         ("hidden = [8]", "hidden = [0]", "each of hidden must be from 1 to 65536", "bounds"),
-        ("hidden = [8]", "hidden = [65536, 65536]", "the model would have 4295360514 parameters", "fewer or narrower"),
+        ("hidden = [8]", "hidden = [65536, 65536]", "the model would have 4295360514 parameters", "a smaller one"),
         ("lanes = 2", "lanes = 0", ":4:9: lanes must be from 1 to 1024, got 0", "bounds"),
         ("seed = 7", "sede = 7", ":3:1: unknown key \"sede\" in [pipeline]", "did you mean \"seed\"?"),
         ("seed = 7", "seed = 7.5", "seed must be a whole number", "write seed"),
