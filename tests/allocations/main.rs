@@ -8,7 +8,7 @@
 
 #![expect(clippy::print_stdout, reason = "the test says how many kernels it counted")]
 
-use bitproof_kernels::elementary::{unary_into, Unary};
+use bitproof_kernels::elementary::{gelu_with_grad_into, unary_into, Unary};
 use bitproof_kernels::*;
 use bitproof_telemetry::{allocations, CountingAllocator};
 use ndarray::{Array1, Array2, Array3, Array4, Axis};
@@ -189,6 +189,7 @@ fn elements() -> Vec<(&'static str, Call)> {
             unary_into(function, o.0.view(), o.2.view_mut()).unwrap()
         );
     }
+    kernel!(all, "gelu_with_grad", [o = slices()], gelu_with_grad_into(&o.0, &mut o.1, &mut o.2).unwrap());
     let dropout = Dropout::new(StreamKey::from_bytes(*b"dropout1"), 0.3);
     kernel!(all, "dropout", [o = operands()], dropout_into(&dropout, o.0.view(), o.2.view_mut()).unwrap());
     kernel!(

@@ -14,6 +14,7 @@ pub(crate) mod exponential;
 pub(crate) mod gaussian;
 pub(crate) mod map;
 pub(crate) mod sigmoid;
+mod together;
 pub(crate) mod trigonometric;
 
 use ndarray::{ArrayView, ArrayViewMut, Dimension};
@@ -21,6 +22,8 @@ use ndarray::{ArrayView, ArrayViewMut, Dimension};
 use crate::error::KernelError;
 use crate::isa::Isa;
 use crate::threads::{each_chunk, with_float_defaults, worth};
+
+pub use together::{gelu_with_grad_into, gelu_with_grad_into_with};
 
 pub use crate::spec::elementary::{
     cos, erf, exp, gelu, gelu_grad, log, rsqrt, sigmoid, sigmoid_grad, silu, silu_grad, sin, tanh,

@@ -1,7 +1,9 @@
 //! Elementary functions: against CORE-MATH, every instruction set against the scalar specification, and over arrays of any
 //! layout with any number of threads. `examples/exhaustive.rs` does the first two for all inputs.
 
-use bitproof_kernels::elementary::{unary_into, unary_into_with, Unary};
+use bitproof_kernels::elementary::{
+    gelu, gelu_grad, gelu_with_grad_into_with, unary_into, unary_into_with, Unary,
+};
 use bitproof_kernels::{canonical_nan, with_threads, Isa, KernelError};
 use ndarray::{s, Array1, Array2, Array3, ArrayView1, ArrayView2, ArrayViewD, ArrayViewMut1, Axis};
 use proptest::prelude::*;
@@ -143,6 +145,31 @@ fn every_path_is_the_specification() {
             unary_into_with(isa, function, views.0, views.1).unwrap();
             assert!(bits(&out) == expected, "{} on {}", function.name(), isa.name());
         }
+    }
+}
+
+/// Both at once have the bits of each, for all inputs above and for every length of a tail, on any number of threads.
+#[test]
+fn gelu_with_its_derivative_is_both() {
+    let inputs = inputs();
+    for (length, threads) in (0..70).map(|length| (length, 1)).chain([(inputs.len(), 1), (inputs.len(), 3)]) {
+        let x = &inputs[inputs.len() - length..];
+        let values: Vec<u32> = x.iter().map(|&x| gelu(x).to_bits()).collect();
+        let derivatives: Vec<u32> = x.iter().map(|&x| gelu_grad(x).to_bits()).collect();
+        for isa in Isa::available() {
+            let (mut y, mut slopes) = (vec![9.0; length], vec![9.0; length]);
+            with_threads(threads, || gelu_with_grad_into_with(isa, x, &mut y, &mut slopes)).unwrap();
+            let same = bits(&y) == values && bits(&slopes) == derivatives;
+            assert!(same, "{length} on {} with {threads} threads", isa.name());
+        }
+    }
+    // The negative control: they are not each other's.
+    assert_ne!(gelu(1.0).to_bits(), gelu_grad(1.0).to_bits());
+    for (y, slopes) in [(1, 2), (2, 1)] {
+        let (mut y, mut slopes) = (vec![9.0; y], vec![9.0; slopes]);
+        let refusal = gelu_with_grad_into_with(Isa::get(), &[1.0, 2.0], &mut y, &mut slopes);
+        assert!(matches!(refusal, Err(KernelError::ShapeMismatch { .. })));
+        assert!(y.iter().chain(&slopes).all(|&x| x == 9.0), "nothing is written");
     }
 }
 

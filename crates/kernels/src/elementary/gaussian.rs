@@ -23,18 +23,24 @@ pub(crate) fn erf<V: F64Lanes>(x: V) -> V {
 /// The sequence of `spec::elementary::gelu`.
 #[inline(always)]
 pub(crate) fn gelu<V: F64Lanes>(x: V) -> V {
-    let bounded = x.max(x.fill(-20.0));
-    let (_, e, w) = gauss_tail(bounded);
-    let q = e * w;
-    keep_nan(x, bounded * V::select(x.lt(x.fill(0.0)), q, x.fill(1.0) - q))
+    gelu_with_grad(x).0
 }
 
 /// The sequence of `spec::elementary::gelu_grad`.
 #[inline(always)]
 pub(crate) fn gelu_grad<V: F64Lanes>(x: V) -> V {
+    gelu_with_grad(x).1
+}
+
+/// Both. The tail of `x` is that of `x` clamped to −20, since it clamps `|x|` to 20 itself.
+#[inline(always)]
+pub(crate) fn gelu_with_grad<V: F64Lanes>(x: V) -> (V, V) {
+    let bounded = x.max(x.fill(-20.0));
     let (u, e, w) = gauss_tail(x);
-    let t = e * (w - u * x.fill(INV_SQRT_2PI));
-    keep_nan(x, V::select(x.lt(x.fill(0.0)), t, x.fill(1.0) - t))
+    let (q, t) = (e * w, e * (w - u * x.fill(INV_SQRT_2PI)));
+    let (negative, one) = (x.lt(x.fill(0.0)), x.fill(1.0));
+    let value = bounded * V::select(negative, q, one - q);
+    (keep_nan(x, value), keep_nan(x, V::select(negative, t, one - t)))
 }
 
 #[inline(always)]

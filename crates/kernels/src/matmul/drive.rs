@@ -1,5 +1,7 @@
 //! The loops around the tiles: blocks of `k`, blocks of columns whose part of B stays in the second cache, rows, columns.
 
+use std::ops::Range;
+
 use super::pack::{interleave, Operand};
 use super::tiles::{Begin, Columns, Left, Packed, Right, Rows, Tile};
 use crate::scratch::Kept;
@@ -78,7 +80,7 @@ impl Tiled for Product<'_> {
             let begin = if k == 0 { begin } else { Begin::Given };
             let a = a.columns_from(k, deep);
             if pack_a {
-                pack_rows::<S, R>(simd, a, left);
+                pack_rows::<R>(a, left);
             }
             for j in (0..columns).step_by(wide) {
                 let wide = wide.min(columns - j);
@@ -110,25 +112,34 @@ fn worth_packing_b<const R: usize>(rows: usize, depth: usize, columns: usize) ->
     rows > 2 * R && !small && depth * columns > 40_000
 }
 
-/// Rows in groups as the loop over rows takes them: R, then 4, 2, 1; each group column by column.
+/// Rows of a column-major A in groups as the loop over rows takes them: R, then 4, 2, 1; each group column by column. Some columns are
+/// read through before the next ones, since parts of many columns would lie on as many pages.
 #[inline(always)]
-fn pack_rows<S: Simd, const R: usize>(simd: S, a: Operand<'_>, to: &mut [f32]) {
-    let mut i = 0;
-    while i < a.rows {
-        let group = group_of::<R>(a.rows - i);
-        let to = &mut to[i * a.columns..][..group * a.columns];
-        interleave(simd, a.rows_from(i, group), group, to);
-        i += group;
+fn pack_rows<const R: usize>(a: Operand<'_>, to: &mut [f32]) {
+    const TOGETHER: usize = 8;
+    for from in (0..a.columns).step_by(TOGETHER) {
+        let columns = from..a.columns.min(from + TOGETHER);
+        let mut i = 0;
+        while i < a.rows {
+            let to = &mut to[i * a.columns..];
+            i += match a.rows - i {
+                rest if rest >= R => pack_group::<R>(a, i, columns.clone(), to),
+                4.. => pack_group::<4>(a, i, columns.clone(), to),
+                2.. => pack_group::<2>(a, i, columns.clone(), to),
+                _ => pack_group::<1>(a, i, columns.clone(), to),
+            };
+        }
     }
 }
 
-fn group_of<const R: usize>(rest: usize) -> usize {
-    match rest {
-        rest if rest >= R => R,
-        4.. => 4,
-        2.. => 2,
-        _ => 1,
+/// Columns of R rows from row `i` on; returns R.
+#[inline(always)]
+fn pack_group<const R: usize>(a: Operand<'_>, i: usize, columns: Range<usize>, to: &mut [f32]) -> usize {
+    let to = to[columns.start * R..].as_chunks_mut().0;
+    for (column, to) in columns.zip(to) {
+        *to = *a.line(column)[i..].first_chunk::<R>().expect("rows that A has");
     }
+    R
 }
 
 /// Panels of `panel` columns, each row by row; the last one as wide as whole registers.

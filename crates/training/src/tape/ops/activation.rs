@@ -1,6 +1,6 @@
 //! Functions of each element that stand between layers.
 
-use bitproof_kernels::elementary::{unary_into, Unary};
+use bitproof_kernels::elementary::{gelu_with_grad_into, unary_into, Unary};
 use bitproof_kernels::{binary_in_place, relu_grad_into, relu_into, with_float_defaults, Binary};
 use ndarray::{ArrayView1, ArrayViewMut1};
 
@@ -19,15 +19,25 @@ impl Tape<'_> {
     }
 
     /// The Gaussian error linear unit `x·Φ(x)`, element by element, with the kernel's order of operations. Backwards
-    /// `dx = gelu'(x) · dy`: the kernel's derivative, then one product.
+    /// `dx = gelu'(x) · dy`: the kernel's derivative, then one product. The derivative is worked out on the way forward, where it
+    /// costs next to nothing, if something learns.
     ///
     /// # Errors
     /// None for values of a tape.
     pub fn gelu(&mut self, x: Var) -> Result<Var, TapeError> {
-        self.smooth(x, Unary::Gelu, Unary::GeluGrad)
+        if !self.learns(&[x]) {
+            return self.smooth(x, Unary::Gelu, Unary::GeluGrad);
+        }
+        let shape = self.shape(x);
+        let (mut y, mut slopes) = (self.buffer(shape.elements()), self.buffer(shape.elements()));
+        gelu_with_grad_into(self.value(x), &mut y, &mut slopes)?;
+        // On the tape, so that its memory is kept.
+        let slopes = self.record_constant(shape, slopes);
+        Ok(self.record(shape, y, &[x], Gelu { x, slopes }))
     }
 
-    /// `x · sigmoid(x)`, element by element; order and way back are as in [`Tape::gelu`].
+    /// `x · sigmoid(x)`, element by element; with the kernel's order of operations. Backwards
+    /// `dx = silu'(x) · dy`: the kernel's derivative, then one product.
     ///
     /// # Errors
     /// None for values of a tape.
@@ -35,7 +45,7 @@ impl Tape<'_> {
         self.smooth(x, Unary::Silu, Unary::SiluGrad)
     }
 
-    /// `1 / (1 + exp(−x))`, element by element; order and way back are as in [`Tape::gelu`].
+    /// `1 / (1 + exp(−x))`, element by element; order and way back are as in [`Tape::silu`].
     ///
     /// # Errors
     /// None for values of a tape.
@@ -85,6 +95,27 @@ impl Operation for Relu {
         let x = values.get(self.0);
         gradients.fill(self.0, x.len(), |dx| Ok(relu_grad_into(x, &dy, dx)?))?;
         gradients.give_back(dy);
+        Ok(())
+    }
+}
+
+struct Gelu {
+    x: Var,
+    slopes: Var,
+}
+
+impl Operation for Gelu {
+    fn name(&self) -> &'static str {
+        Unary::Gelu.name()
+    }
+    fn backward(
+        self: Box<Self>,
+        values: &Values<'_, '_>,
+        mut dy: Vec<f32>,
+        gradients: &mut Gradients<'_, '_>,
+    ) -> Result<(), TapeError> {
+        binary_in_place(Binary::Mul, ArrayViewMut1::from(&mut dy), values.vector(self.slopes))?;
+        gradients.add(self.x, dy);
         Ok(())
     }
 }
