@@ -158,12 +158,12 @@ fn lcm(a: u64, b: u64) -> u64 {
 /// After how many steps a segment ends, so that its digests cost about a twenty-fifth of its work or less.
 ///
 /// A digest covers 4 bytes for each parameter and each of its `moments`; a step takes about three times the `multiply_adds` of a forward
-/// pass over its batch. BLAKE3 takes for a byte what a processor of this kind takes for some 12 multiply-adds of a matrix product, whatever
-/// its vectors: `⌈12 · 25 · bytes / (3 · multiply_adds)⌉`. A function of the model and the batch alone, never of a clock.
+/// pass over its batch. BLAKE3 takes for a byte what a processor of this kind takes for some 16 multiply-adds of a matrix product, whatever
+/// its vectors: `⌈16 · 25 · bytes / (3 · multiply_adds)⌉`. A function of the model and the batch alone, never of a clock.
 pub fn leaf_interval(parameters: u64, moments: u64, multiply_adds: u64) -> u64 {
     let bytes = u128::from(parameters) * 4 * (1 + u128::from(moments));
     let work = (3 * u128::from(multiply_adds)).max(1);
-    u64::try_from((12 * 25 * bytes).div_ceil(work)).unwrap_or(u64::MAX).clamp(1, MAX_STEPS)
+    u64::try_from((16 * 25 * bytes).div_ceil(work)).unwrap_or(u64::MAX).clamp(1, MAX_STEPS)
 }
 
 /// The segments of a training with the tree over them.
@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn the_interval_weighs_the_digest_against_the_work() {
         // The MLP of the benchmark, batch 64: 235,146 parameters and a velocity each.
-        assert_eq!(leaf_interval(235_146, 1, 64 * 234_752), 13);
+        assert_eq!(leaf_interval(235_146, 1, 64 * 234_752), 17);
         // A transformer uses each parameter for every token.
         assert_eq!(leaf_interval(809_856, 2, 32 * 64 * 800_000), 1);
         assert_eq!(leaf_interval(0, 0, 0), 1);

@@ -332,7 +332,13 @@ impl<'a> Trainer<'a> {
 
     /// Finite gradients can still make a parameter overflow.
     fn check_params(&self) -> Result<(), TrainError> {
-        let Some(at) = self.params.values().iter().position(|x| !x.is_finite()) else { return Ok(()) };
+        /// Looked at together, so that vectors can.
+        const PIECE: usize = 1024;
+        let bad = |piece: &[f32]| piece.iter().fold(false, |bad, x| bad | !x.is_finite());
+        let values = self.params.values();
+        let Some(piece) = values.chunks(PIECE).position(bad) else { return Ok(()) };
+        let within = values[piece * PIECE..].iter().position(|x| !x.is_finite());
+        let at = piece * PIECE + within.expect("a piece that is bad has such a value");
         let entry = self.params.layout().entry_at(at);
         Err(TrainError::NotFinite {
             step: self.step,
