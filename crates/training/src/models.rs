@@ -204,7 +204,7 @@ impl DataShape {
 ///
 /// # Errors
 /// [`ModelError`] when the data is of another kind, a size lies outside its bounds, or there would be more than
-/// [`MAX_PARAMETERS`](crate::params::MAX_PARAMETERS) parameters. Nothing large is allocated before that is known.
+/// [`MAX_PARAMETERS`] parameters. Nothing large is allocated before that is known.
 pub fn build(spec: &ModelSpec, data: &DataShape) -> Result<Box<dyn Trainable + Send>, ModelError> {
     let refused = |expected| Err(ModelError::Data { model: spec.kind(), expected, got: data.kind() });
     match (spec, data) {

@@ -488,18 +488,27 @@ fn bad_data_is_told_by_file_and_place_before_anything_is_written() {
 
 #[test]
 fn a_model_that_cannot_learn_from_the_data_is_refused_before_a_run() {
-    let train = "[[stage]]\nname = \"fit\"\nuses = \"train\"\ninputs = [\"split:train\"]\nwith = { model = \"mlp\", epochs = 1, learning_rate = 0.1 }\n";
-    let stages = |with: &str| {
+    let stages = |model: &str, with: &str| {
+        let train = format!("[[stage]]\nname = \"fit\"\nuses = \"train\"\ninputs = [\"split:train\"]\nwith = {{ model = \"{model}\", epochs = 1, learning_rate = 0.1 }}\n");
         format!("[[stage]]\nname = \"split\"\nuses = \"dataset\"\ninputs = {ONE}\nwith = {with}\n{train}")
     };
-    let csv = |task: &str| stages(&format!("{{ format = \"csv\", label = \"last\", task = \"{task}\" }}"));
+    let csv = |task: &str| format!("{{ format = \"csv\", label = \"last\", task = \"{task}\" }}");
     let rows: &[(&str, &[u8])] = &[("a", b"1,0\n2,1\n")];
-    prepare(&csv("classification"), rows).unwrap();
-    for (stages, rows) in [(csv("regression"), rows), (stages("{ format = \"text\", window = 2 }"), rows)] {
+    for (model, task) in [("mlp", "classification"), ("mlp", "regression"), ("linear", "regression")] {
+        prepare(&stages(model, &csv(task)), rows).unwrap();
+    }
+    let text = "{ format = \"text\", window = 2 }".to_owned();
+    for (model, with) in [
+        ("logistic", csv("regression")),
+        ("linear", csv("classification")),
+        ("gpt", csv("classification")),
+        ("mlp", text),
+    ] {
+        let stages = stages(model, &with);
         let error = prepare(&stages, rows).unwrap_err().to_string();
         assert!(
-            error.contains("stage \"fit\": an mlp learns classes of rows, and stage \"split\" has none"),
-            "{error}"
+            error.contains(&format!("stage \"fit\": {model} learns ")) && error.contains("but the data has"),
+            "{model}: {error}"
         );
     }
 }

@@ -203,5 +203,9 @@ fn what_is_not_finite_ends_the_run_with_step_shard_and_operation() {
     assert_eq!(shown["status"], "failed");
     let verified = project.json(&["verify", "--all"], 0);
     assert_eq!(verified["ok"], true);
-    assert_eq!(project.json(&["replay", "latest"], 0)["outcome"], "identical", "it fails again in the same way");
+    assert_eq!(
+        project.json(&["replay", "latest"], 0)["outcome"],
+        "identical",
+        "it fails again in the same way"
+    );
 }
