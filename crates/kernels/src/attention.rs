@@ -1,8 +1,11 @@
 //! Scaled dot-product attention in tiles of 64 queries by 64 keys, without a T×T matrix, and its gradients.
 
+mod ahead;
 mod tiles;
 
-use ndarray::{ArrayView3, ArrayView4, ArrayViewMut3, ArrayViewMut4};
+use ndarray::{s, ArrayView3, ArrayView4, ArrayViewMut3, ArrayViewMut4, Axis};
+
+use ahead::Ahead;
 
 use crate::error::{same_shape, KernelError};
 use crate::isa::{Isa, Path};
@@ -20,6 +23,8 @@ pub struct Attention {
     pub scale: f32,
 }
 
+const FORWARD: &str = "attention";
+const BACKWARD: &str = "attention_grad";
 /// Multiply-adds below which waking a thread costs more than it saves.
 const WORTH_A_THREAD: usize = 1 << 19;
 
@@ -32,7 +37,8 @@ const WORTH_A_THREAD: usize = 1 << 19;
 /// whatever their values. Rows that see NaN, a score of `+∞`, or a first block of nothing but `−∞` are NaN.
 ///
 /// `q`, `k`, `v` and `y` are B×heads×T×W, `log_sums` is B×heads×T, with any strides. O(B·heads·T²·W) operations, divided over the
-/// current rayon pool by blocks of rows; each thread keeps O(W) scratch. What does not lie in row-major order is copied.
+/// current rayon pool by blocks of rows; each thread keeps O(W) scratch, and
+/// O(T·W) for copies of the head it works on, where that does not lie in row-major order.
 ///
 /// ```
 /// use bitproof_kernels::{attention_into, Attention};
@@ -47,7 +53,8 @@ const WORTH_A_THREAD: usize = 1 << 19;
 /// ```
 ///
 /// # Errors
-/// [`KernelError::ShapeMismatch`] if the shapes do not fit; the outputs are then unchanged.
+/// [`KernelError::ShapeMismatch`] if the shapes do not fit; the outputs are then unchanged. [`KernelError::OutOfMemory`] if there is
+/// no memory for a copy of a head.
 pub fn attention_into(
     q: ArrayView4<'_, f32>,
     k: ArrayView4<'_, f32>,
@@ -69,34 +76,24 @@ pub fn attention_into_with(
     k: ArrayView4<'_, f32>,
     v: ArrayView4<'_, f32>,
     attention: &Attention,
-    y: ArrayViewMut4<'_, f32>,
-    log_sums: ArrayViewMut3<'_, f32>,
+    mut y: ArrayViewMut4<'_, f32>,
+    mut log_sums: ArrayViewMut3<'_, f32>,
 ) -> Result<(), KernelError> {
-    const KERNEL: &str = "attention";
     for (name, shape) in [("k", k.shape()), ("v", v.shape()), ("y", y.shape())] {
-        same_shape(KERNEL, ("q", q.shape()), (name, shape))?;
+        same_shape(FORWARD, ("q", q.shape()), (name, shape))?;
     }
-    same_shape(KERNEL, ("q without its last axis", &q.shape()[..3]), ("log_sums", log_sums.shape()))?;
+    same_shape(FORWARD, ("q without its last axis", &q.shape()[..3]), ("log_sums", log_sums.shape()))?;
     if q.is_empty() && !log_sums.is_empty() {
-        return no_width(KERNEL, q.shape());
+        return no_width(FORWARD, q.shape());
     }
     if q.is_empty() {
         return Ok(());
     }
-    let (.., tokens, width) = q.dim();
-    let (q, k, v) = (row_major(KERNEL, &q)?, row_major(KERNEL, &k)?, row_major(KERNEL, &v)?);
-    let heads = Heads { q: &q, k: &k, v: &v, tokens, width, attention: *attention };
-    fill_row_major(KERNEL, y, |y| {
-        fill_row_major(KERNEL, log_sums, |log_sums| {
-            let work = y.len().saturating_mul(2 * tokens);
-            let threads = worth(work, WORTH_A_THREAD);
-            // Blocks of rows differ in their work, so a thread may take one that another has not begun.
-            let parts = if threads == 1 { 1 } else { 4 * threads };
-            let blocks = log_sums.len() / tokens * tokens.div_ceil(BLOCK);
-            forward_blocks(isa, &heads, 0..blocks, y, log_sums, parts);
-            Ok(())
-        })
-    })
+    let tokens = q.dim().2;
+    let threads = worth(y.len().saturating_mul(2 * tokens), WORTH_A_THREAD);
+    let (y, log_sums) = (y.view_mut(), log_sums.view_mut());
+    let part = ForwardPart { q: q.view(), k: k.view(), v: v.view(), first: 0, y, log_sums };
+    part.attend(isa, attention, parts_for(threads))
 }
 
 /// The gradients of [`attention_into`] for `dy`, from its operands and results.
@@ -110,7 +107,8 @@ pub fn attention_into_with(
 /// thread keeps O(T·W) scratch.
 ///
 /// # Errors
-/// [`KernelError::ShapeMismatch`] if the shapes do not fit; the outputs are then unchanged.
+/// [`KernelError::ShapeMismatch`] if the shapes do not fit; the outputs are then unchanged. [`KernelError::OutOfMemory`] if there is
+/// no memory for a copy of a head.
 pub fn attention_grad_into(
     operands: &AttentionOperands<'_>,
     dy: ArrayView4<'_, f32>,
@@ -146,139 +144,203 @@ pub fn attention_grad_into_with(
     operands: &AttentionOperands<'_>,
     dy: ArrayView4<'_, f32>,
     attention: &Attention,
-    dq: ArrayViewMut4<'_, f32>,
-    dk: ArrayViewMut4<'_, f32>,
-    dv: ArrayViewMut4<'_, f32>,
+    mut dq: ArrayViewMut4<'_, f32>,
+    mut dk: ArrayViewMut4<'_, f32>,
+    mut dv: ArrayViewMut4<'_, f32>,
 ) -> Result<(), KernelError> {
-    const KERNEL: &str = "attention_grad";
     let AttentionOperands { q, k, v, y, log_sums } = *operands;
     let others = [("k", k.shape()), ("v", v.shape()), ("y", y.shape()), ("dy", dy.shape())];
     let gradients = [("dq", dq.shape()), ("dk", dk.shape()), ("dv", dv.shape())];
     for (name, shape) in others.into_iter().chain(gradients) {
-        same_shape(KERNEL, ("q", q.shape()), (name, shape))?;
+        same_shape(BACKWARD, ("q", q.shape()), (name, shape))?;
     }
-    same_shape(KERNEL, ("q without its last axis", &q.shape()[..3]), ("log_sums", log_sums.shape()))?;
+    same_shape(BACKWARD, ("q without its last axis", &q.shape()[..3]), ("log_sums", log_sums.shape()))?;
     if q.is_empty() {
         return Ok(());
     }
-    let (batch, heads, tokens, width) = q.dim();
-    let (q, k, v) = (row_major(KERNEL, &q)?, row_major(KERNEL, &k)?, row_major(KERNEL, &v)?);
-    let (y, dy, log_sums) = (row_major(KERNEL, &y)?, row_major(KERNEL, &dy)?, row_major(KERNEL, &log_sums)?);
-    let context = GradientContext {
-        heads: Heads { q: &q, k: &k, v: &v, tokens, width, attention: *attention },
-        y: &y,
-        dy: &dy,
-        log_sums: &log_sums,
-    };
-    fill_row_major(KERNEL, dq, |dq| {
-        fill_row_major(KERNEL, dk, |dk| {
-            fill_row_major(KERNEL, dv, |dv| {
-                let work = dq.len().saturating_mul(5 * tokens);
-                context.backward(isa, 0..batch * heads, [dq, dk, dv], worth(work, WORTH_A_THREAD));
-                Ok(())
-            })
-        })
-    })
+    let threads = worth(dq.len().saturating_mul(5 * q.dim().2), WORTH_A_THREAD);
+    // Views of one lifetime.
+    let operands =
+        AttentionOperands { q: q.view(), k: k.view(), v: v.view(), y: y.view(), log_sums: log_sums.view() };
+    let gradients = [dq.view_mut(), dk.view_mut(), dv.view_mut()];
+    let part = BackwardPart { operands, dy: dy.view(), gradients };
+    part.differentiate(isa, attention, parts_for(threads))
 }
 
-/// All heads of all sequences, one after another.
-#[derive(Clone, Copy)]
-struct Heads<'a> {
-    q: &'a [f32],
-    k: &'a [f32],
-    v: &'a [f32],
-    tokens: usize,
-    width: usize,
-    attention: Attention,
-}
-
-impl<'a> Heads<'a> {
-    fn head(&self, index: usize) -> Head<'a> {
-        let size = self.tokens * self.width;
-        let of = |values: &'a [f32]| &values[index * size..][..size];
-        let Attention { causal, scale } = self.attention;
-        let (tokens, width) = (self.tokens, self.width);
-        Head { q: of(self.q), k: of(self.k), v: of(self.v), tokens, width, causal, scale }
-    }
-
-    /// Rows of all heads before this block of rows.
-    fn rows_before(&self, block: usize) -> usize {
-        let blocks = self.tokens.div_ceil(BLOCK);
-        block / blocks * self.tokens + block % blocks * BLOCK
+/// Parts differ in their work, so a thread may take one that another has not begun.
+fn parts_for(threads: usize) -> usize {
+    if threads == 1 {
+        1
+    } else {
+        4 * threads
     }
 }
 
-/// The blocks of rows in `parts` bands, over threads.
-fn forward_blocks(
-    isa: Isa,
-    heads: &Heads<'_>,
-    blocks: std::ops::Range<usize>,
-    y: &mut [f32],
-    log_sums: &mut [f32],
-    parts: usize,
-) {
-    if parts > 1 && blocks.len() > 1 {
-        let middle = blocks.start + blocks.len() / 2;
-        let rows = heads.rows_before(middle) - heads.rows_before(blocks.start);
-        let (y_low, y_high) = y.split_at_mut(rows * heads.width);
-        let (low, high) = log_sums.split_at_mut(rows);
-        rayon::join(
-            || forward_blocks(isa, heads, blocks.start..middle, y_low, low, parts / 2),
-            || forward_blocks(isa, heads, middle..blocks.end, y_high, high, parts - parts / 2),
-        );
+/// Operands of some heads, and rows of their results.
+struct ForwardPart<'a> {
+    q: ArrayView4<'a, f32>,
+    k: ArrayView4<'a, f32>,
+    v: ArrayView4<'a, f32>,
+    /// The first of the rows, a multiple of [`BLOCK`].
+    first: usize,
+    y: ArrayViewMut4<'a, f32>,
+    log_sums: ArrayViewMut3<'a, f32>,
+}
+
+impl<'a> ForwardPart<'a> {
+    /// In `parts` parts, over threads.
+    fn attend(self, isa: Isa, attention: &Attention, parts: usize) -> Result<(), KernelError> {
+        match self.divided(parts) {
+            Ok([low, high]) => {
+                let (low, high) = rayon::join(
+                    || low.attend(isa, attention, parts / 2),
+                    || high.attend(isa, attention, parts - parts / 2),
+                );
+                low.and(high)
+            }
+            Err(whole) => with_float_defaults(|| whole.attend_here(isa, attention)),
+        }
+    }
+
+    /// Two parts of about the same size, unless one is asked for or there is but one block of rows.
+    fn divided(self, parts: usize) -> Result<[Self; 2], Self> {
+        let (batch, heads, rows, _) = self.y.dim();
+        let extents = [batch, heads, rows.div_ceil(BLOCK)];
+        let Some(axis) = extents.iter().position(|&extent| extent > 1).filter(|_| parts > 1) else {
+            return Err(self);
+        };
+        let blocks = extents[axis] / 2;
+        let middle = if axis == 2 { blocks * BLOCK } else { blocks };
+        let Self { q, k, v, first, y, log_sums } = self;
+        let (y, log_sums) = (y.split_at(Axis(axis), middle), log_sums.split_at(Axis(axis), middle));
+        let of =
+            |all: ArrayView4<'a, f32>| if axis == 2 { (all, all) } else { all.split_at(Axis(axis), middle) };
+        let (q, k, v) = (of(q), of(k), of(v));
+        let second = if axis == 2 { first + middle } else { first };
+        Ok([
+            Self { q: q.0, k: k.0, v: v.0, first, y: y.0, log_sums: log_sums.0 },
+            Self { q: q.1, k: k.1, v: v.1, first: second, y: y.1, log_sums: log_sums.1 },
+        ])
+    }
+
+    /// Head by head, so that what has to be copied stays in the first caches.
+    fn attend_here(mut self, isa: Isa, attention: &Attention) -> Result<(), KernelError> {
+        let (batch, heads, ..) = self.y.dim();
+        for (b, h) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
+            let [q, k, v] =
+                [self.q, self.k, self.v].map(|all| row_major(FORWARD, &all.slice_move(s![b, h, .., ..])));
+            let (q, k, v) = (q?, k?, v?);
+            ask_for_next(isa, (b, h), [self.q, self.k, self.v]);
+            let head = attention.head([&q, &k, &v], self.q.dim());
+            fill_row_major(FORWARD, self.y.slice_mut(s![b, h, .., ..]), |y| {
+                fill_row_major(FORWARD, self.log_sums.slice_mut(s![b, h, ..]), |log_sums| {
+                    let blocks = y.chunks_mut(BLOCK * head.width).zip(log_sums.chunks_mut(BLOCK));
+                    for (block, (y, log_sums)) in blocks.enumerate() {
+                        let forward = Forward { head, first: self.first + block * BLOCK, y, log_sums };
+                        match isa.path() {
+                            Path::Scalar => fused(forward),
+                            _ => tiles::forward(isa, forward),
+                        }
+                    }
+                    Ok(())
+                })
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Operands and gradients of some heads: those of `q`, `k` and `v`.
+struct BackwardPart<'a> {
+    operands: AttentionOperands<'a>,
+    dy: ArrayView4<'a, f32>,
+    gradients: [ArrayViewMut4<'a, f32>; 3],
+}
+
+impl<'a> BackwardPart<'a> {
+    /// In `parts` parts, over threads.
+    fn differentiate(self, isa: Isa, attention: &Attention, parts: usize) -> Result<(), KernelError> {
+        match self.divided(parts) {
+            Ok([low, high]) => {
+                let (low, high) = rayon::join(
+                    || low.differentiate(isa, attention, parts / 2),
+                    || high.differentiate(isa, attention, parts - parts / 2),
+                );
+                low.and(high)
+            }
+            Err(whole) => with_float_defaults(|| whole.differentiate_here(isa, attention)),
+        }
+    }
+
+    /// Two parts of about the same size, unless one is asked for or there is but one head.
+    fn divided(self, parts: usize) -> Result<[Self; 2], Self> {
+        let (batch, heads, ..) = self.dy.dim();
+        let extents = [batch, heads];
+        let Some(axis) = extents.iter().position(|&extent| extent > 1).filter(|_| parts > 1) else {
+            return Err(self);
+        };
+        let (axis, middle) = (Axis(axis), extents[axis] / 2);
+        let AttentionOperands { q, k, v, y, log_sums } = self.operands;
+        let of = |all: ArrayView4<'a, f32>| all.split_at(axis, middle);
+        let (q, k, v, y, log_sums) = (of(q), of(k), of(v), of(y), log_sums.split_at(axis, middle));
+        let dy = of(self.dy);
+        let [dq, dk, dv] = self.gradients.map(|gradient| gradient.split_at(axis, middle));
+        let low = AttentionOperands { q: q.0, k: k.0, v: v.0, y: y.0, log_sums: log_sums.0 };
+        let high = AttentionOperands { q: q.1, k: k.1, v: v.1, y: y.1, log_sums: log_sums.1 };
+        Ok([
+            Self { operands: low, dy: dy.0, gradients: [dq.0, dk.0, dv.0] },
+            Self { operands: high, dy: dy.1, gradients: [dq.1, dk.1, dv.1] },
+        ])
+    }
+
+    /// Head by head, so that what has to be copied stays in the first caches.
+    fn differentiate_here(self, isa: Isa, attention: &Attention) -> Result<(), KernelError> {
+        let AttentionOperands { q, k, v, y: y_all, log_sums } = self.operands;
+        let [mut dq, mut dk, mut dv] = self.gradients;
+        let (batch, heads, ..) = q.dim();
+        for (b, h) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
+            let own =
+                [q, k, v, y_all, self.dy].map(|all| row_major(BACKWARD, &all.slice_move(s![b, h, .., ..])));
+            let [q_rows, k_rows, v_rows, y_rows, dy_rows] = own;
+            let (q_rows, k_rows, v_rows) = (q_rows?, k_rows?, v_rows?);
+            let (y, dy) = (y_rows?, dy_rows?);
+            let log_sums = row_major(BACKWARD, &log_sums.slice(s![b, h, ..]))?;
+            ask_for_next(isa, (b, h), [q, k, v, y_all, self.dy]);
+            let head = attention.head([&q_rows, &k_rows, &v_rows], q.dim());
+            fill_row_major(BACKWARD, dq.slice_mut(s![b, h, .., ..]), |dq| {
+                fill_row_major(BACKWARD, dk.slice_mut(s![b, h, .., ..]), |dk| {
+                    fill_row_major(BACKWARD, dv.slice_mut(s![b, h, .., ..]), |dv| {
+                        let backward = Backward { head, y: &y, log_sums: &log_sums, dy: &dy, dq, dk, dv };
+                        match isa.path() {
+                            Path::Scalar => fused(backward),
+                            _ => tiles::backward(isa, backward),
+                        }
+                        Ok(())
+                    })
+                })
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Asks for the memory of the head after this one.
+fn ask_for_next<const N: usize>(isa: Isa, (b, h): (usize, usize), operands: [ArrayView4<'_, f32>; N]) {
+    let (batch, heads, ..) = operands[0].dim();
+    let (b, h) = if h + 1 < heads { (b, h + 1) } else { (b + 1, 0) };
+    if b == batch || isa.path() == Path::Scalar {
         return;
     }
-    with_float_defaults(|| {
-        let (mut y, mut log_sums) = (y, log_sums);
-        let blocks_of_head = heads.tokens.div_ceil(BLOCK);
-        for block in blocks {
-            let first = block % blocks_of_head * BLOCK;
-            let rows = BLOCK.min(heads.tokens - first);
-            let (these, rest) = std::mem::take(&mut y).split_at_mut(rows * heads.width);
-            let (sums, more) = std::mem::take(&mut log_sums).split_at_mut(rows);
-            (y, log_sums) = (rest, more);
-            let head = heads.head(block / blocks_of_head);
-            let forward = Forward { head, first, y: these, log_sums: sums };
-            match isa.path() {
-                Path::Scalar => fused(forward),
-                _ => tiles::forward(isa, forward),
-            }
-        }
-    });
+    for all in operands {
+        isa.run(Ahead(all.slice_move(s![b, h, .., ..])));
+    }
 }
 
-struct GradientContext<'a> {
-    heads: Heads<'a>,
-    y: &'a [f32],
-    dy: &'a [f32],
-    log_sums: &'a [f32],
-}
-
-impl GradientContext<'_> {
-    /// The heads in `parts` bands, over threads. The gradients are those of `dq`, `dk` and `dv`.
-    fn backward(&self, isa: Isa, heads: std::ops::Range<usize>, gradients: [&mut [f32]; 3], parts: usize) {
-        let (tokens, size) = (self.heads.tokens, self.heads.tokens * self.heads.width);
-        if parts > 1 && heads.len() > 1 {
-            let middle = heads.start + heads.len() / 2;
-            let [q, k, v] = gradients.map(|gradient| gradient.split_at_mut((middle - heads.start) * size));
-            rayon::join(
-                || self.backward(isa, heads.start..middle, [q.0, k.0, v.0], parts / 2),
-                || self.backward(isa, middle..heads.end, [q.1, k.1, v.1], parts - parts / 2),
-            );
-            return;
-        }
-        with_float_defaults(|| {
-            let [dq, dk, dv] = gradients.map(|gradient| gradient.chunks_exact_mut(size));
-            for (index, ((dq, dk), dv)) in heads.zip(dq.zip(dk).zip(dv)) {
-                let (y, dy) = (&self.y[index * size..][..size], &self.dy[index * size..][..size]);
-                let log_sums = &self.log_sums[index * tokens..][..tokens];
-                let backward = Backward { head: self.heads.head(index), y, log_sums, dy, dq, dk, dv };
-                match isa.path() {
-                    Path::Scalar => fused(backward),
-                    _ => tiles::backward(isa, backward),
-                }
-            }
-        });
+impl Attention {
+    /// One head of arrays of this shape.
+    fn head<'a>(&self, [q, k, v]: [&'a [f32]; 3], shape: (usize, usize, usize, usize)) -> Head<'a> {
+        let (.., tokens, width) = shape;
+        Head { q, k, v, tokens, width, causal: self.causal, scale: self.scale }
     }
 }
 

@@ -127,7 +127,7 @@ fn copy_from<T: Scratch, D: Dimension>(view: &ArrayView<'_, T, D>, to: &mut [T])
     if has_whole_rows(&view.raw_dim(), view.strides()) {
         let columns = view.shape()[view.ndim() - 1].max(1);
         for (to, from) in to.chunks_exact_mut(columns).zip(view.rows()) {
-            to.copy_from_slice(from.to_slice().expect("a row whose stride is 1 lies in one piece"));
+            copy_row(from.to_slice().expect("a row whose stride is 1 lies in one piece"), to);
         }
         return;
     }
@@ -138,11 +138,21 @@ fn copy_to<T: Scratch, D: Dimension>(from: &[T], view: &mut ArrayViewMut<'_, T, 
     if has_whole_rows(&view.raw_dim(), view.strides()) {
         let columns = view.shape()[view.ndim() - 1].max(1);
         for (mut to, from) in view.rows_mut().into_iter().zip(from.chunks_exact(columns)) {
-            to.as_slice_mut().expect("a row whose stride is 1 lies in one piece").copy_from_slice(from);
+            copy_row(from, to.as_slice_mut().expect("a row whose stride is 1 lies in one piece"));
         }
         return;
     }
     view.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+}
+
+/// Rows of the usual widths of heads without a call, which takes longer than to copy one.
+#[inline(always)]
+fn copy_row<T: Copy>(from: &[T], to: &mut [T]) {
+    match (from.as_chunks::<32>(), to.as_chunks_mut::<32>()) {
+        (([from], []), ([to], [])) => *to = *from,
+        (([first, second], []), ([to_first, to_second], [])) => (*to_first, *to_second) = (*first, *second),
+        _ => to.copy_from_slice(from),
+    }
 }
 
 /// Calls `f` with the place for all elements in row-major order, which it has to fill without reading it first, and puts them
