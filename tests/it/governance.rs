@@ -130,7 +130,7 @@ fn the_plan_binds_what_is_demanded_and_nothing_where_nothing_is() {
         prepare(&project.request(&[])).unwrap().plan
     };
     let (none, some, other) = (plan("[]"), plan(r#"["gates", "budgets"]"#), plan(r#"["gates"]"#));
-    assert_eq!(none.spec().policy.keys().collect::<Vec<_>>(), ["budgets", "gates"]);
+    assert_eq!(none.spec().policy.keys().collect::<Vec<_>>(), ["budgets", "gates", "intervals"]);
     assert!(compile(&none).unwrap().is_empty());
     let digests = [none.digest(), some.digest(), other.digest()];
     assert!(digests[0] != digests[1] && digests[1] != digests[2] && digests[0] != digests[2]);
