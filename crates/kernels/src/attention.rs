@@ -190,37 +190,36 @@ struct ForwardPart<'a> {
 impl<'a> ForwardPart<'a> {
     /// In `parts` parts, over threads.
     fn attend(self, isa: Isa, attention: &Attention, parts: usize) -> Result<(), KernelError> {
-        match self.divided(parts) {
-            Ok([low, high]) => {
-                let (low, high) = rayon::join(
-                    || low.attend(isa, attention, parts / 2),
-                    || high.attend(isa, attention, parts - parts / 2),
-                );
-                low.and(high)
-            }
-            Err(whole) => with_float_defaults(|| whole.attend_here(isa, attention)),
-        }
+        let Some(axis) = self.divisible().filter(|_| parts > 1) else {
+            return with_float_defaults(|| self.attend_here(isa, attention));
+        };
+        let [low, high] = self.halves(axis);
+        let (low, high) = rayon::join(
+            || low.attend(isa, attention, parts / 2),
+            || high.attend(isa, attention, parts - parts / 2),
+        );
+        low.and(high)
     }
 
-    /// Two parts of about the same size, unless one is asked for or there is but one block of rows.
-    fn divided(self, parts: usize) -> Result<[Self; 2], Self> {
+    /// The first axis along which there is more than one sequence, head or block of rows.
+    fn divisible(&self) -> Option<usize> {
         let (batch, heads, rows, _) = self.y.dim();
-        let extents = [batch, heads, rows.div_ceil(BLOCK)];
-        let Some(axis) = extents.iter().position(|&extent| extent > 1).filter(|_| parts > 1) else {
-            return Err(self);
-        };
-        let blocks = extents[axis] / 2;
-        let middle = if axis == 2 { blocks * BLOCK } else { blocks };
+        [batch, heads, rows.div_ceil(BLOCK)].iter().position(|&extent| extent > 1)
+    }
+
+    fn halves(self, axis: usize) -> [Self; 2] {
+        let extent = self.y.shape()[axis];
+        let middle = if axis == 2 { extent.div_ceil(BLOCK) / 2 * BLOCK } else { extent / 2 };
         let Self { q, k, v, first, y, log_sums } = self;
         let (y, log_sums) = (y.split_at(Axis(axis), middle), log_sums.split_at(Axis(axis), middle));
         let of =
             |all: ArrayView4<'a, f32>| if axis == 2 { (all, all) } else { all.split_at(Axis(axis), middle) };
         let (q, k, v) = (of(q), of(k), of(v));
         let second = if axis == 2 { first + middle } else { first };
-        Ok([
+        [
             Self { q: q.0, k: k.0, v: v.0, first, y: y.0, log_sums: log_sums.0 },
             Self { q: q.1, k: k.1, v: v.1, first: second, y: y.1, log_sums: log_sums.1 },
-        ])
+        ]
     }
 
     /// Head by head, so that what has to be copied stays in the first caches.
@@ -260,26 +259,25 @@ struct BackwardPart<'a> {
 impl<'a> BackwardPart<'a> {
     /// In `parts` parts, over threads.
     fn differentiate(self, isa: Isa, attention: &Attention, parts: usize) -> Result<(), KernelError> {
-        match self.divided(parts) {
-            Ok([low, high]) => {
-                let (low, high) = rayon::join(
-                    || low.differentiate(isa, attention, parts / 2),
-                    || high.differentiate(isa, attention, parts - parts / 2),
-                );
-                low.and(high)
-            }
-            Err(whole) => with_float_defaults(|| whole.differentiate_here(isa, attention)),
-        }
+        let Some(axis) = self.divisible().filter(|_| parts > 1) else {
+            return with_float_defaults(|| self.differentiate_here(isa, attention));
+        };
+        let [low, high] = self.halves(axis);
+        let (low, high) = rayon::join(
+            || low.differentiate(isa, attention, parts / 2),
+            || high.differentiate(isa, attention, parts - parts / 2),
+        );
+        low.and(high)
     }
 
-    /// Two parts of about the same size, unless one is asked for or there is but one head.
-    fn divided(self, parts: usize) -> Result<[Self; 2], Self> {
+    /// The first axis along which there is more than one sequence or head.
+    fn divisible(&self) -> Option<usize> {
         let (batch, heads, ..) = self.dy.dim();
-        let extents = [batch, heads];
-        let Some(axis) = extents.iter().position(|&extent| extent > 1).filter(|_| parts > 1) else {
-            return Err(self);
-        };
-        let (axis, middle) = (Axis(axis), extents[axis] / 2);
+        [batch, heads].iter().position(|&extent| extent > 1)
+    }
+
+    fn halves(self, axis: usize) -> [Self; 2] {
+        let (axis, middle) = (Axis(axis), self.dy.shape()[axis] / 2);
         let AttentionOperands { q, k, v, y, log_sums } = self.operands;
         let of = |all: ArrayView4<'a, f32>| all.split_at(axis, middle);
         let (q, k, v, y, log_sums) = (of(q), of(k), of(v), of(y), log_sums.split_at(axis, middle));
@@ -287,10 +285,10 @@ impl<'a> BackwardPart<'a> {
         let [dq, dk, dv] = self.gradients.map(|gradient| gradient.split_at(axis, middle));
         let low = AttentionOperands { q: q.0, k: k.0, v: v.0, y: y.0, log_sums: log_sums.0 };
         let high = AttentionOperands { q: q.1, k: k.1, v: v.1, y: y.1, log_sums: log_sums.1 };
-        Ok([
+        [
             Self { operands: low, dy: dy.0, gradients: [dq.0, dk.0, dv.0] },
             Self { operands: high, dy: dy.1, gradients: [dq.1, dk.1, dv.1] },
-        ])
+        ]
     }
 
     /// Head by head, so that what has to be copied stays in the first caches.
