@@ -29,6 +29,7 @@ pub use evaluate::{
 pub use generate::{GenerateError, Generator, Sampling};
 pub use metadata::{encode, from_metadata, load, metadata, Loaded};
 
+use crate::data::{Part, Targets};
 use crate::params::{ParamSetError, MAX_PARAMETERS};
 use crate::safetensors::SafetensorsError;
 use crate::trainable::Trainable;
@@ -98,6 +99,26 @@ pub enum DataShape {
         /// How many tokens a model sees at once.
         window: usize,
     },
+}
+
+impl DataShape {
+    /// That of examples of this shape.
+    pub fn of_examples(shape: Vec<usize>, targets: &Targets) -> Self {
+        match targets {
+            Targets::Classes { classes, .. } => Self::Classes { shape, classes: *classes as usize },
+            Targets::Values(_) => Self::Values { shape },
+        }
+    }
+
+    /// That of a part of a dataset.
+    pub fn of_part(part: &Part) -> Self {
+        match part {
+            Part::Examples(examples) => Self::of_examples(examples.shape.clone(), &examples.targets),
+            Part::Text(text) => {
+                Self::Text { vocabulary: text.vocabulary.len(), window: text.window as usize }
+            }
+        }
+    }
 }
 
 /// A model that cannot be.

@@ -38,14 +38,8 @@ impl Divided {
                 DataShape::Text { vocabulary: text.vocabulary.len(), window: *window as usize }
             }
             Self::Examples(rows) => {
-                let table = &rows.table;
-                let shape = table.examples.shape.clone();
-                match &table.examples.targets {
-                    Targets::Classes { classes, .. } => {
-                        DataShape::Classes { shape, classes: *classes as usize }
-                    }
-                    Targets::Values(_) => DataShape::Values { shape },
-                }
+                let examples = &rows.table.examples;
+                DataShape::of_examples(examples.shape.clone(), &examples.targets)
             }
         }
     }

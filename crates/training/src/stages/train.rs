@@ -9,7 +9,7 @@ use bitproof_scheduler::TaskSpec;
 
 use super::{outputs, StageContext, StageError, StageOutputs, METRICS, MODEL};
 use crate::checkpoint::{self, Checkpoint};
-use crate::data::{Part, Targets};
+use crate::data::Part;
 use crate::keeper::{Progress, SavedTraining};
 use crate::models::{self, DataShape, ModelError};
 use crate::params::ParamSet;
@@ -59,7 +59,7 @@ impl Training {
                 start = Some(safetensors::decode_with_metadata(input).map_err(ModelError::from)?.0);
             }
         }
-        let data = data_shape(&train);
+        let data = DataShape::of_part(&train);
         let model = models::build(&params.model, &data)?;
         let initial = start.map(|tensors| ParamSet::from_tensors(model.layout(), tensors));
         let initial = initial.transpose().map_err(ModelError::from)?;
@@ -90,22 +90,6 @@ impl Training {
             Length::Steps(_) => EVAL_EVERY,
         };
         self.params.eval_every.unwrap_or(default)
-    }
-}
-
-/// What a model has to know of the data.
-fn data_shape(part: &Part) -> DataShape {
-    match part {
-        Part::Text(text) => {
-            DataShape::Text { vocabulary: text.vocabulary.len(), window: text.window as usize }
-        }
-        Part::Examples(examples) => {
-            let shape = examples.shape.clone();
-            match &examples.targets {
-                Targets::Classes { classes, .. } => DataShape::Classes { shape, classes: *classes as usize },
-                Targets::Values(_) => DataShape::Values { shape },
-            }
-        }
     }
 }
 
