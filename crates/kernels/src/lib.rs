@@ -16,7 +16,7 @@
 //! - Arrays may have any strides. What a kernel cannot read or write where it lies goes through a copy in memory that each thread
 //!   keeps, so that inside a pool ([`with_threads`]) kernels named `…_into` and `…_in_place` allocate nothing once they have run;
 //!   `tests/allocations/` counts. Where there is no memory for a copy the error is [`KernelError::OutOfMemory`], and nothing
-//!   is written.
+//!   is written; of batches of products, and of the heads of attention, earlier ones may have been.
 //! - No kernel reads a clock, the environment (except [`Isa`]) or an unseeded random number.
 //!
 //! # Where to start
