@@ -45,7 +45,7 @@ fn lenet_on_the_first_of_its_seeds() {
 }
 
 #[test]
-#[ignore = "a minute on two free cores: cargo test --release -p bitproof-tests --test integration -- --ignored lenet_over_ten_seeds --nocapture"]
+#[ignore = "ten seconds, but minutes to build: cargo test --release -p bitproof-tests --test integration -- --ignored lenet_over_ten_seeds --nocapture"]
 fn lenet_over_ten_seeds() {
     let (least, mean) = over("digits/lenet.toml", SEEDS);
     assert!(least >= 0.97 && mean >= 0.98, "minimum {least}, mean {mean}");

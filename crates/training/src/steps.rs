@@ -158,8 +158,8 @@ fn lcm(a: u64, b: u64) -> u64 {
 /// After how many steps a segment ends, so that its digests cost about a twenty-fifth of its work or less.
 ///
 /// A digest covers 4 bytes for each parameter and each of its `moments`; a step takes about three times the `multiply_adds` of a forward
-/// pass over its batch. BLAKE3 takes for a byte what a processor of this kind takes for some 16 multiply-adds of a matrix product, whatever
-/// its vectors: `⌈16 · 25 · bytes / (3 · multiply_adds)⌉`. A function of the model and the batch alone, never of a clock.
+/// pass over its batch. BLAKE3 takes for a byte what the processor of `docs/benchmarks.md` takes for some 16 multiply-adds of a matrix
+/// product: `⌈16 · 25 · bytes / (3 · multiply_adds)⌉`. A function of the model and the batch alone, never of a clock.
 pub fn leaf_interval(parameters: u64, moments: u64, multiply_adds: u64) -> u64 {
     let bytes = u128::from(parameters) * 4 * (1 + u128::from(moments));
     let work = (3 * u128::from(multiply_adds)).max(1);
